@@ -1,0 +1,1 @@
+"""The program: wires collectors, store, alerts and dashboard together."""

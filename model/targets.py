@@ -1,0 +1,43 @@
+"""The [[target]] section: what we poll."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from model.durations import Duration
+
+Kind = Literal["postgresql", "pgbouncer"]
+
+
+class Target(BaseModel):
+    """One server or pooler that we poll.
+
+    The connection string comes from exactly one of `dsn`, `dsn_file` and `dsn_env`;
+    after parsing it is always in `dsn`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$")
+    kind: Kind
+    dsn: SecretStr | None = None
+    dsn_file: str | None = None
+    dsn_env: str | None = None
+    interval: Duration = Field(default=1.0, ge=0.2, le=3600.0)  # seconds between polls
+    timeout: Duration | None = Field(default=None, gt=0.0, le=60.0)
+    """Seconds until a poll is given up; by default the interval, at least 1 s and at most 5 s."""
+    serves: tuple[str, ...] = ()
+    """pgbouncer only: the names of the postgresql targets behind it."""
+
+    @property
+    def deadline_seconds(self) -> float:
+        """Seconds after which a poll is given up, whatever the server does."""
+        return self.timeout if self.timeout is not None else min(max(self.interval, 1.0), 5.0)
+
+    @model_validator(mode="after")
+    def _only_poolers_serve(self) -> Target:
+        if self.serves and self.kind != "pgbouncer":
+            raise ValueError("'serves' belongs to a pooler (kind = \"pgbouncer\")")
+        return self

@@ -1,0 +1,13 @@
+"""Keeps what was seen: samples, episodes, alerts, outbox. SQLAlchemy Core, SQLite in WAL mode.
+
+database.py    Store: opens, migrates and closes the database; two durabilities
+tables.py      the tables, one block of columns per kind of row
+append.py      samples in: one transaction a batch
+episodes.py    snapshots of sessions folded into episodes (pure)
+alert_log.py   alerts, outbox, verdicts: one transaction a decision
+windows.py     samples out, as pandas frames bucketed to a chart's width, gaps marked
+latest.py      the present: last sample, open sessions, alerts, verdicts
+export.py      any table, any range, as a frame
+retention.py   old rows out, in small steps
+migrations/    Alembic; forward only
+"""

@@ -1,0 +1,361 @@
+"""The tables.
+
+Every row that belongs to a target carries target_id, so that a distributed store can
+split by it. `at` is our clock in whole milliseconds; a server's own timestamps are kept
+in microseconds, because they identify a session.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def to_ms(at: datetime) -> int:
+    """*at* as whole milliseconds since 1970 (UTC)."""
+    return (at - _EPOCH) // timedelta(milliseconds=1)
+
+
+def from_ms(value: int) -> datetime:
+    """The inverse of to_ms."""
+    return _EPOCH + timedelta(milliseconds=value)
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware datetime of ours, kept as whole milliseconds."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> int | None:  # noqa: ARG002
+        """To the database."""
+        return None if value is None else to_ms(value)
+
+    def process_result_value(self, value: int | None, dialect: Any) -> datetime | None:  # noqa: ARG002
+        """From the database."""
+        return None if value is None else from_ms(value)
+
+
+class ServerInstant(TypeDecorator[datetime]):
+    """An aware datetime of a server, kept as whole microseconds."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> int | None:  # noqa: ARG002
+        """To the database."""
+        return None if value is None else (value - _EPOCH) // timedelta(microseconds=1)
+
+    def process_result_value(self, value: int | None, dialect: Any) -> datetime | None:  # noqa: ARG002
+        """From the database."""
+        return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+def _poll_columns() -> list[Column[Any]]:
+    """What every poll says, whatever it polled."""
+    return [
+        Column("target_id", Integer, nullable=False),
+        Column("at", Instant, nullable=False),
+        Column("up", Boolean, nullable=False),
+        Column("failure", Text),
+        Column("reason", Text),
+        Column("degraded", Text),
+        Column("poll_seconds", Float, nullable=False),
+    ]
+
+
+target = Table(
+    "target",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+)
+
+server_sample = Table(
+    "server_sample",
+    metadata,
+    *_poll_columns(),
+    Column("version", Text),
+    Column("role", Text),
+    Column("started_at", ServerInstant),
+    Column("clock_skew_seconds", Float),
+    *(
+        Column(name, Integer)
+        for name in (
+            "max_connections",
+            "superuser_reserved_connections",
+            "reserved_connections",
+            "ordinary_capacity",
+            "slots_used",
+            "active",
+            "idle",
+            "idle_in_transaction",
+            "idle_in_transaction_aborted",
+            "other_states",
+            "blocked",
+            "wait_cpu",
+            "wait_lock",
+            "wait_lwlock",
+            "wait_io",
+            "wait_client",
+            "wait_other",
+            "prepared_transactions",
+            "walsenders",
+        )
+    ),
+    Column("longest_statement_seconds", Float),
+    Column("longest_transaction_seconds", Float),
+    Column("longest_idle_in_transaction_seconds", Float),
+    PrimaryKeyConstraint("target_id", "at"),
+    sqlite_with_rowid=False,
+)
+
+pooler_sample = Table(
+    "pooler_sample",
+    metadata,
+    *_poll_columns(),
+    Column("version", Text),
+    *(
+        Column(name, Integer)
+        for name in (
+            "used_clients",
+            "login_clients",
+            "used_servers",
+            "max_client_conn",
+            "default_pool_size",
+            "client_active",
+            "client_waiting",
+            "server_active",
+            "server_idle",
+        )
+    ),
+    Column("paused", Boolean),
+    Column("maxwait_seconds", Float),
+    PrimaryKeyConstraint("target_id", "at"),
+    sqlite_with_rowid=False,
+)
+
+pool = Table(
+    "pool",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("target_id", Integer, nullable=False),
+    Column("database", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    UniqueConstraint("target_id", "database", "user"),
+)
+
+pool_sample = Table(
+    "pool_sample",
+    metadata,
+    Column("target_id", Integer, nullable=False),
+    Column("pool_id", Integer, nullable=False),
+    Column("at", Instant, nullable=False),
+    *(
+        Column(name, Integer)
+        for name in (
+            "client_active",
+            "client_waiting",
+            "server_active",
+            "server_idle",
+            "server_used",
+            "server_tested",
+            "server_login",
+            "pool_size",
+        )
+    ),
+    Column("maxwait_seconds", Float),
+    Column("pool_mode", Text),
+    PrimaryKeyConstraint("target_id", "pool_id", "at"),
+    sqlite_with_rowid=False,
+)
+
+pool_database_sample = Table(
+    "pool_database_sample",
+    metadata,
+    Column("target_id", Integer, nullable=False),
+    Column("database_id", Integer, nullable=False),
+    Column("at", Instant, nullable=False),
+    *(
+        Column(name, BigInteger)
+        for name in ("xact_total", "query_total", "received_bytes_total", "sent_bytes_total")
+    ),
+    *(
+        Column(name, Float)
+        for name in ("xact_seconds_total", "query_seconds_total", "wait_seconds_total")
+    ),
+    PrimaryKeyConstraint("target_id", "database_id", "at"),
+    sqlite_with_rowid=False,
+)
+
+database = Table(
+    "database",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("target_id", Integer, nullable=False),
+    Column("name", Text, nullable=False),
+    UniqueConstraint("target_id", "name"),
+)
+
+database_sample = Table(
+    "database_sample",
+    metadata,
+    Column("target_id", Integer, nullable=False),
+    Column("database_id", Integer, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("connection_limit", Integer),
+    Column("backends", Integer),
+    *(
+        Column(name, BigInteger)
+        for name in (
+            "xact_commit_total",
+            "xact_rollback_total",
+            "sessions_total",
+            "sessions_abandoned_total",
+            "sessions_fatal_total",
+            "sessions_killed_total",
+        )
+    ),
+    Column("active_seconds_total", Float),
+    Column("idle_in_transaction_seconds_total", Float),
+    Column("stats_reset_at", ServerInstant),
+    PrimaryKeyConstraint("target_id", "database_id", "at"),
+    sqlite_with_rowid=False,
+)
+
+statement = Table(
+    "statement",
+    metadata,
+    # A hash of the text, so that two processes that see the same text agree without asking.
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("text", Text, nullable=False),
+)
+
+session = Table(
+    "session",
+    metadata,
+    Column("target_id", Integer, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("backend_start", ServerInstant, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("ended_at", Instant),  # NULL while it goes on
+    Column("seen_at", Instant, nullable=False),  # heartbeat: a crash loses at most this much
+    Column("database", Text),
+    Column("role", Text),
+    Column("application", Text, nullable=False),
+    Column("client", Text),
+    Column("state", Text),
+    Column("wait_event_type", Text),  # when the episode began
+    Column("wait_event", Text),
+    Column("xact_start", ServerInstant),
+    Column("query_start", ServerInstant),
+    Column("state_change", ServerInstant),
+    Column("statement_id", BigInteger),
+    Column("blocked_by", Text),  # pids, comma-separated, when the episode began
+    PrimaryKeyConstraint("target_id", "pid", "backend_start", "started_at"),
+    sqlite_with_rowid=False,
+)
+Index("ix_session_open", session.c.target_id, sqlite_where=text("ended_at IS NULL"))
+Index("ix_session_target_id_ended_at", session.c.target_id, session.c.ended_at)
+
+alert = Table(
+    "alert",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("rule", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("labels", Text, nullable=False),  # JSON object, keys sorted
+    Column("state", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("last_seen_at", Instant, nullable=False),
+    Column("fired_at", Instant),
+    Column("resolved_at", Instant),
+    Column("notified_at", Instant),
+    Column("notified_severity", Text),
+    Column("no_data_since", Instant),
+    Column("finding", Text, nullable=False),  # JSON of the latest finding
+)
+Index("ix_alert_state", alert.c.state)
+Index("ix_alert_target_since", alert.c.target, alert.c.since)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),  # order within an alert
+    Column("id", Text, nullable=False, unique=True),  # the notice and its channel
+    Column("alert_id", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("payload", Text, nullable=False),  # JSON of the notice
+    Column("created_at", Instant, nullable=False),
+    Column("next_attempt_at", Instant, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("last_error", Text),
+    Column("sent_at", Instant),
+    Column("dead_at", Instant),  # given up, after alerts.retry_for or a permanent refusal
+)
+Index(
+    "ix_outbox_open",
+    outbox.c.channel,
+    outbox.c.seq,
+    sqlite_where=text("sent_at IS NULL AND dead_at IS NULL"),
+)
+
+verdict = Table(
+    "verdict",
+    metadata,
+    Column("target_id", Integer, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("layer", Text, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("sentence", Text, nullable=False),
+    Column("severity", Text),
+    Column("detail", Text, nullable=False),  # JSON: evidence, advice, culprit
+    PrimaryKeyConstraint("target_id", "at"),
+    sqlite_with_rowid=False,
+)
+
+run = Table(
+    "run",
+    metadata,
+    # One row per life of `headroom run`; the time between two rows is a gap of ours.
+    Column("id", Integer, primary_key=True),
+    Column("started_at", Instant, nullable=False),
+    Column("seen_at", Instant, nullable=False),
+    Column("stopped_at", Instant),  # NULL: still running, or killed
+)
+
+SAMPLE_TABLES: tuple[Table, ...] = (
+    server_sample,
+    pooler_sample,
+    pool_sample,
+    pool_database_sample,
+    database_sample,
+)
