@@ -6,6 +6,7 @@ append.py      samples in: one transaction a batch
 episodes.py    snapshots of sessions folded into episodes (pure)
 alert_log.py   alerts, outbox, verdicts: one transaction a decision
 windows.py     samples out, as pandas frames bucketed to a chart's width, gaps marked
+runs.py        the lives of `headroom run`, whose gaps are ours
 latest.py      the present: last sample, open sessions, alerts, verdicts
 export.py      any table, any range, as a frame
 retention.py   old rows out, in small steps

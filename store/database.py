@@ -64,9 +64,11 @@ class Store:
         Raises StoreError; then nothing of it was kept.
         """
         with self._said(), self._engine.connect() as connection:
-            level = "FULL" if durable else "NORMAL"
-            connection.exec_driver_sql(f"PRAGMA synchronous={level}")
-            connection.commit()
+            # On the raw connection: SQLAlchemy would begin a transaction first, and inside one
+            # this setting does not change.
+            raw = connection.connection.driver_connection
+            assert raw is not None
+            raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             with connection.execution_options(headroom_write=True).begin():
                 yield connection
 
@@ -91,8 +93,6 @@ class Store:
         with self._said(), self._engine.connect() as connection:
             self._refuse_newer(connection, ScriptDirectory.from_config(config))
             connection.rollback()
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-            connection.commit()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             connection.commit()
@@ -141,7 +141,7 @@ class Store:
 def _configure(connection: sqlite3.Connection, _record: object) -> None:
     """Settings of one connection. Transactions are begun by us (see _begin)."""
     connection.isolation_level = None
-    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA journal_mode=WAL")  # readers never wait for the writer
     connection.execute("PRAGMA cache_size=-16000")  # 16 MB
 
 

@@ -266,7 +266,6 @@ session = Table(
     Column("backend_start", ServerInstant, nullable=False),
     Column("started_at", Instant, nullable=False),
     Column("ended_at", Instant),  # NULL while it goes on
-    Column("seen_at", Instant, nullable=False),  # heartbeat: a crash loses at most this much
     Column("database", Text),
     Column("role", Text),
     Column("application", Text, nullable=False),
@@ -279,11 +278,12 @@ session = Table(
     Column("state_change", ServerInstant),
     Column("statement_id", BigInteger),
     Column("blocked_by", Text),  # pids, comma-separated, when the episode began
-    PrimaryKeyConstraint("target_id", "pid", "backend_start", "started_at"),
+    # Ordered by time: an episode is cut after store.episodes.LONGEST, so the sessions of any
+    # past moment stand in one short stretch of the table.
+    PrimaryKeyConstraint("target_id", "started_at", "pid", "backend_start"),
     sqlite_with_rowid=False,
 )
 Index("ix_session_open", session.c.target_id, sqlite_where=text("ended_at IS NULL"))
-Index("ix_session_target_id_ended_at", session.c.target_id, session.c.ended_at)
 
 alert = Table(
     "alert",

@@ -203,7 +203,6 @@ def upgrade() -> None:
         sa.Column("backend_start", sa.BigInteger(), nullable=False),
         sa.Column("started_at", sa.BigInteger(), nullable=False),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
-        sa.Column("seen_at", sa.BigInteger(), nullable=False),
         sa.Column("database", sa.Text(), nullable=True),
         sa.Column("role", sa.Text(), nullable=True),
         sa.Column("application", sa.Text(), nullable=False),
@@ -217,7 +216,7 @@ def upgrade() -> None:
         sa.Column("statement_id", sa.BigInteger(), nullable=True),
         sa.Column("blocked_by", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint(
-            "target_id", "pid", "backend_start", "started_at", name=op.f("pk_session")
+            "target_id", "started_at", "pid", "backend_start", name=op.f("pk_session")
         ),
         sqlite_with_rowid=False,
     )
@@ -227,9 +226,6 @@ def upgrade() -> None:
         ["target_id"],
         unique=False,
         sqlite_where=sa.text("ended_at IS NULL"),
-    )
-    op.create_index(
-        "ix_session_target_id_ended_at", "session", ["target_id", "ended_at"], unique=False
     )
     op.create_table(
         "statement",

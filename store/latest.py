@@ -1,0 +1,270 @@
+"""The present, and any single moment of the past."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, func, or_, select
+
+from model.alerting import Alert, Culprit, Severity, Verdict
+from store import alert_log, tables
+from store.episodes import LONGEST
+from store.windows import id_of
+
+_POLL = ("target_id", "at", "up", "failure", "reason", "degraded", "poll_seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class TargetNow:
+    """A target as it was last seen. None means unknown.
+
+    at:       of the last poll, also of one that failed.
+    good_at:  of the last poll that succeeded.
+    columns:  the numbers of the last poll (model.metrics); all None when it failed.
+    pools:    pgbouncer only: the last row of every pool.
+    """
+
+    name: str
+    kind: str
+    at: datetime | None
+    up: bool | None
+    failure: str | None
+    reason: str | None
+    degraded: str | None
+    poll_seconds: float | None
+    good_at: datetime | None
+    version: str | None
+    role: str | None
+    columns: Mapping[str, Any]
+    pools: tuple[Mapping[str, Any], ...]
+    verdict: Verdict | None
+    verdict_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """One session at one moment. Ages are in seconds, at that moment."""
+
+    pid: int
+    backend_start: datetime
+    database: str | None
+    role: str | None
+    application: str
+    client: str | None
+    state: str | None
+    wait_event_type: str | None
+    wait_event: str | None
+    blocked_by: tuple[int, ...]
+    statement: str | None
+    session_seconds: float
+    xact_seconds: float | None
+    statement_seconds: float | None
+    state_seconds: float | None
+    started_at: datetime
+    ended_at: datetime | None
+
+
+def targets_now(connection: Connection) -> list[TargetNow]:
+    """Every target that was ever polled, by name."""
+    found = connection.execute(select(tables.target).order_by(tables.target.c.name)).all()
+    return [_target_now(connection, row.id, row.name, row.kind) for row in found]
+
+
+def target_now(connection: Connection, target: str) -> TargetNow | None:
+    """One target, or None when it was never polled."""
+    row = connection.execute(select(tables.target).where(tables.target.c.name == target)).first()
+    return None if row is None else _target_now(connection, row.id, row.name, row.kind)
+
+
+def _target_now(connection: Connection, target_id: int, name: str, kind: str) -> TargetNow:
+    table = tables.server_sample if kind == "postgresql" else tables.pooler_sample
+    newest_first = select(table).where(table.c.target_id == target_id).order_by(table.c.at.desc())
+    last = _first(connection, newest_first)
+    good = last if not last or last["up"] else _first(connection, newest_first.where(table.c.up))
+    verdict, verdict_at = _verdict_now(connection, target_id)
+    return TargetNow(
+        name=name,
+        kind=kind,
+        at=last.get("at"),
+        up=last.get("up"),
+        failure=last.get("failure"),
+        reason=last.get("reason"),
+        degraded=last.get("degraded"),
+        poll_seconds=last.get("poll_seconds"),
+        good_at=good.get("at"),
+        version=good.get("version"),
+        role=good.get("role"),
+        columns={k: v for k, v in last.items() if k not in _POLL},
+        pools=_pools_at(connection, target_id, last["at"]) if last and last["up"] else (),
+        verdict=verdict,
+        verdict_at=verdict_at,
+    )
+
+
+def _first(connection: Connection, query: Select[Any]) -> dict[str, Any]:
+    row = connection.execute(query.limit(1)).mappings().first()
+    return {} if row is None else {str(name): value for name, value in row.items()}
+
+
+def _pools_at(
+    connection: Connection, target_id: int, at: datetime
+) -> tuple[Mapping[str, Any], ...]:
+    pool, sample = tables.pool, tables.pool_sample
+    rows = connection.execute(
+        select(pool.c.database, pool.c.user, sample)
+        .join(sample, and_(sample.c.target_id == pool.c.target_id, sample.c.pool_id == pool.c.id))
+        .where(pool.c.target_id == target_id, sample.c.at == at)
+        .order_by(sample.c.client_waiting.desc(), pool.c.database, pool.c.user)
+    ).mappings()
+    hidden = ("target_id", "pool_id", "at")
+    return tuple({k: v for k, v in row.items() if k not in hidden} for row in rows)
+
+
+def _verdict_now(connection: Connection, target_id: int) -> tuple[Verdict | None, datetime | None]:
+    table = tables.verdict
+    row = connection.execute(
+        select(table).where(table.c.target_id == target_id).order_by(table.c.at.desc()).limit(1)
+    ).first()
+    return (None, None) if row is None else (_verdict(row), row.at)
+
+
+def _verdict(row: Row[Any]) -> Verdict:
+    detail = json.loads(row.detail)
+    culprit = detail.get("culprit")
+    return Verdict(
+        layer=row.layer,
+        cause=row.cause,
+        sentence=row.sentence,
+        severity=None if row.severity is None else Severity(row.severity),
+        evidence=tuple(detail.get("evidence", ())),
+        advice=detail.get("advice"),
+        culprit=None if culprit is None else Culprit(**culprit),
+    )
+
+
+def verdicts_between(
+    connection: Connection, target: str, start: datetime, end: datetime
+) -> list[tuple[datetime, Verdict]]:
+    """The verdicts of a target, each from when it began; first the one in force at *start*."""
+    table = tables.verdict
+    target_id = id_of(connection, target)
+    in_force = (
+        select(func.max(table.c.at))
+        .where(table.c.target_id == target_id, table.c.at <= start)
+        .scalar_subquery()
+    )
+    rows = connection.execute(
+        select(table)
+        .where(
+            table.c.target_id == target_id,
+            table.c.at >= func.coalesce(in_force, start),
+            table.c.at < end,
+        )
+        .order_by(table.c.at)
+    )
+    return [(row.at, _verdict(row)) for row in rows]
+
+
+def sessions_at(connection: Connection, target: str, at: datetime | None) -> list[SessionRow]:
+    """Who was connected to a target at *at* (None: as last seen), oldest transaction first."""
+    session = tables.session
+    target_id = id_of(connection, target)
+    moment, skew = _moment(connection, tables.server_sample, target_id, at)
+    if moment is None:
+        return []
+    if at is None:
+        there: ColumnElement[bool] = session.c.ended_at.is_(None)
+    else:
+        there = and_(
+            session.c.started_at <= at,
+            session.c.started_at > at - LONGEST - timedelta(minutes=1),
+            or_(session.c.ended_at.is_(None), session.c.ended_at > at),
+        )
+    rows = connection.execute(
+        select(session, tables.statement.c.text)
+        .join(tables.statement, tables.statement.c.id == session.c.statement_id, isouter=True)
+        .where(session.c.target_id == target_id, there)
+    )
+    server_now = moment + timedelta(seconds=skew)
+    found = [_session_row(row, server_now) for row in rows]
+    return sorted(found, key=lambda row: (-(row.xact_seconds or -1.0), -(row.state_seconds or 0.0)))
+
+
+def _moment(
+    connection: Connection, table: Table, target_id: int, at: datetime | None
+) -> tuple[datetime | None, float]:
+    """The last good sample's time (or *at*), and the server's clock minus ours then."""
+    query = (
+        select(table.c.at, table.c.clock_skew_seconds)
+        .where(table.c.target_id == target_id, table.c.up)
+        .order_by(table.c.at.desc())
+        .limit(1)
+    )
+    row = connection.execute(query if at is None else query.where(table.c.at <= at)).first()
+    if row is None:
+        return None, 0.0
+    return (row.at if at is None else at), row.clock_skew_seconds or 0.0
+
+
+def _session_row(row: Row[Any], server_now: datetime) -> SessionRow:
+    def age(start: datetime | None) -> float | None:
+        return None if start is None else max((server_now - start).total_seconds(), 0.0)
+
+    return SessionRow(
+        pid=row.pid,
+        backend_start=row.backend_start,
+        database=row.database,
+        role=row.role,
+        application=row.application,
+        client=row.client,
+        state=row.state,
+        wait_event_type=row.wait_event_type,
+        wait_event=row.wait_event,
+        blocked_by=tuple(int(pid) for pid in (row.blocked_by or "").split(",") if pid),
+        statement=row.text,
+        session_seconds=age(row.backend_start) or 0.0,
+        xact_seconds=age(row.xact_start),
+        statement_seconds=age(row.query_start) if row.state == "active" else None,
+        state_seconds=age(row.state_change),
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+    )
+
+
+def alerts_now(connection: Connection) -> list[Alert]:
+    """Pending and firing alerts, worst first."""
+    found = alert_log.active_alerts(connection)
+    return sorted(found, key=lambda a: (-a.severity.rank, a.state.value, a.since))
+
+
+def alerts_between(
+    connection: Connection, start: datetime, end: datetime, target: str | None = None
+) -> list[Alert]:
+    """Alerts that fired at some time in the range, newest first."""
+    table = tables.alert
+    where = [
+        table.c.fired_at.is_not(None),
+        table.c.fired_at < end,
+        or_(table.c.resolved_at.is_(None), table.c.resolved_at >= start),
+    ]
+    if target is not None:
+        where.append(table.c.target == target)
+    rows = connection.execute(select(table).where(*where).order_by(table.c.fired_at.desc()))
+    return [alert_log.alert_of(row) for row in rows]
+
+
+def gaps(connection: Connection, start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
+    """The times in the range when Headroom itself was not running."""
+    run = tables.run
+    rows = connection.execute(select(run).order_by(run.c.started_at)).all()
+    found = []
+    for before, after in itertools.pairwise(rows):
+        stopped = before.stopped_at or before.seen_at
+        if stopped < end and after.started_at > start:
+            found.append((max(stopped, start), min(after.started_at, end)))
+    return found

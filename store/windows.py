@@ -1,0 +1,254 @@
+"""Samples out: the window of a chart, folded to its width, with its gaps marked.
+
+A bucket is as long as one point of the chart; buckets start at multiples of their length,
+so a live chart can ask again for the last ones and replace them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ColumnElement, Connection, Table, func, select, type_coerce
+from sqlalchemy.types import BigInteger
+
+from model.metrics import metrics_of
+from store import tables
+from store.tables import to_ms
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Bucket lengths in seconds that divide hours and days evenly.
+_BUCKETS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
+_GAP = 2.5  # two points further apart than this many usual distances have a gap between them
+
+Values = list[float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A stretch of samples, one list a column.
+
+    at:      epoch milliseconds, ascending; the sample's own time, or its bucket's start.
+    columns: as many values as `at`; None is "no value". A gap is one extra point of Nones.
+    newest:  epoch milliseconds of the newest sample in it; None when there is none.
+    """
+
+    at: list[int]
+    columns: dict[str, Values]
+    resolution_seconds: float
+    newest: int | None
+
+    def frame(self) -> pd.DataFrame:
+        """As a DataFrame, indexed by `at` (aware, UTC); attrs has resolution_seconds."""
+        import pandas as pd  # noqa: PLC0415  `headroom run` must not pay for pandas
+
+        index = pd.to_datetime(pd.Series(self.at, dtype="int64"), unit="ms", utc=True)
+        frame = pd.DataFrame(
+            self.columns, index=pd.DatetimeIndex(index, name="at"), dtype="float64"
+        )
+        frame.attrs["resolution_seconds"] = self.resolution_seconds
+        return frame
+
+
+def server_window(
+    connection: Connection,
+    target: str,
+    start: datetime,
+    end: datetime,
+    points: int,
+    *,
+    columns: Sequence[str] | None = None,
+) -> Window:
+    """Samples of one PostgreSQL target, start <= at < end, in at most *points* or so."""
+    return _of_target(
+        connection, tables.server_sample, target, (start, end), points, columns=columns
+    )
+
+
+def pooler_window(
+    connection: Connection,
+    target: str,
+    start: datetime,
+    end: datetime,
+    points: int,
+    *,
+    columns: Sequence[str] | None = None,
+) -> Window:
+    """Samples of one PgBouncer target as a whole."""
+    return _of_target(
+        connection, tables.pooler_sample, target, (start, end), points, columns=columns
+    )
+
+
+def pool_windows(
+    connection: Connection,
+    target: str,
+    start: datetime,
+    end: datetime,
+    points: int,
+    *,
+    columns: Sequence[str] | None = None,
+) -> dict[str, Window]:
+    """Samples of every pool of one PgBouncer target, by "database/user"."""
+    target_id = id_of(connection, target)
+    pools = connection.execute(
+        select(tables.pool.c.id, tables.pool.c.database, tables.pool.c.user)
+        .where(tables.pool.c.target_id == target_id)
+        .order_by(tables.pool.c.database, tables.pool.c.user)
+    ).all()
+    table = tables.pool_sample
+    windows = {}
+    for pool_id, database, user in pools:
+        where = [table.c.target_id == target_id, table.c.pool_id == pool_id]
+        window = _window(connection, table, where, (start, end), points, columns=columns)
+        if window.at:
+            windows[f"{database}/{user}"] = window
+    return windows
+
+
+def database_rates(
+    connection: Connection, target: str, start: datetime, end: datetime, points: int
+) -> Window:
+    """Commits, rollbacks and new sessions per second, summed over the databases of a server.
+
+    A counter that was reset (stats_reset changed, or it fell) gives no value for that step.
+    """
+    table = tables.database_sample
+    counters = {
+        "xact_commit_per_second": table.c.xact_commit_total,
+        "xact_rollback_per_second": table.c.xact_rollback_total,
+        "sessions_per_second": table.c.sessions_total,
+    }
+    bucket = bucket_seconds(start, end, points)
+    raw_at = type_coerce(table.c.at, BigInteger)
+    slot = raw_at // (bucket * 1000)
+    newest_first = (
+        func.row_number()
+        .over(partition_by=[table.c.database_id, slot], order_by=raw_at.desc())
+        .label("newest_first")
+    )
+    rows = (
+        select(
+            raw_at.label("at"),
+            slot.label("slot"),
+            table.c.database_id,
+            type_coerce(table.c.stats_reset_at, BigInteger).label("stats_reset_at"),
+            *(column.label(name) for name, column in counters.items()),
+            newest_first,
+        )
+        .where(
+            table.c.target_id == id_of(connection, target),
+            # One bucket more, so that the first point has a predecessor.
+            raw_at >= to_ms(start) - bucket * 2000 - 10_000,
+            raw_at < to_ms(end),
+        )
+        .subquery()
+    )
+    newest = connection.execute(
+        select(rows).where(rows.c.newest_first == 1).order_by(rows.c.at)
+    ).mappings()
+    sums: dict[int, dict[str, float]] = {}
+    previous: dict[int, Any] = {}
+    for row in newest:
+        before, previous[row["database_id"]] = previous.get(row["database_id"]), row
+        if before is None or before["stats_reset_at"] != row["stats_reset_at"]:
+            continue
+        seconds = (row["at"] - before["at"]) / 1000
+        # Databases are polled together, so their rows share `at` and can be summed by it.
+        point = sums.setdefault(row["at"], {})
+        for name in counters:
+            if row[name] is not None and before[name] is not None and row[name] >= before[name]:
+                point[name] = point.get(name, 0.0) + (row[name] - before[name]) / seconds
+    points_in = {at: values for at, values in sums.items() if at >= to_ms(start)}
+    return _with_gaps(
+        list(points_in),
+        {name: [values.get(name) for values in points_in.values()] for name in counters},
+        float(bucket),
+        max(points_in, default=None),
+    )
+
+
+def bucket_seconds(start: datetime, end: datetime, points: int) -> int:
+    """How long a bucket is, so that the window has about *points* of them; 1 means raw samples."""
+    wanted = (end - start).total_seconds() / max(points, 1)
+    return next((size for size in _BUCKETS if size >= wanted), math.ceil(wanted / 86400) * 86400)
+
+
+def id_of(connection: Connection, target: str) -> int:
+    """The number of a target; -1, which no row has, for one that was never seen."""
+    found = connection.execute(
+        select(tables.target.c.id).where(tables.target.c.name == target)
+    ).scalar()
+    return -1 if found is None else int(found)
+
+
+def _of_target(
+    connection: Connection,
+    table: Table,
+    target: str,
+    span: tuple[datetime, datetime],
+    points: int,
+    *,
+    columns: Sequence[str] | None,
+) -> Window:
+    where = [table.c.target_id == id_of(connection, target)]
+    return _window(connection, table, where, span, points, columns=columns)
+
+
+def _window(
+    connection: Connection,
+    table: Table,
+    where: list[ColumnElement[bool]],
+    span: tuple[datetime, datetime],
+    points: int,
+    *,
+    columns: Sequence[str] | None,
+) -> Window:
+    start, end = span
+    metrics = metrics_of(table.name)
+    names = list(columns if columns is not None else metrics)
+    raw_at = type_coerce(table.c.at, BigInteger)
+    bucket = bucket_seconds(start, end, points)
+    inside = [*where, raw_at >= to_ms(start), raw_at < to_ms(end)]
+    if bucket == 1:
+        query = (
+            select(raw_at, raw_at, *(table.c[name] for name in names))
+            .where(*inside)
+            .order_by(raw_at)
+        )
+    else:
+        size = bucket * 1000
+        slot = raw_at - raw_at % size
+        folded = [
+            func.avg(table.c[name]) if metrics[name].fold == "avg" else func.max(table.c[name])
+            for name in names
+        ]
+        # The first bucket is read whole, although the window may begin inside it.
+        inside[-2] = raw_at >= to_ms(start) // size * size
+        query = select(slot, func.max(raw_at), *folded).where(*inside).group_by(slot).order_by(slot)
+    rows = connection.execute(query).all()
+    values: dict[str, Values] = {
+        name: [row[i] for row in rows] for i, name in enumerate(names, start=2)
+    }
+    newest = rows[-1][1] if rows else None
+    return _with_gaps([row[0] for row in rows], values, float(bucket), newest)
+
+
+def _with_gaps(
+    at: list[int], columns: dict[str, Values], resolution: float, newest: int | None
+) -> Window:
+    """Put a point of Nones where samples are missing, so that no line is drawn across."""
+    steps = sorted(b - a for a, b in itertools.pairwise(at))
+    usual = max(steps[len(steps) // 2] if steps else 0, int(resolution * 1000))
+    holes = [i for i in range(1, len(at)) if at[i] - at[i - 1] > _GAP * usual]
+    for i in reversed(holes):
+        at.insert(i, at[i - 1] + usual)
+        for values in columns.values():
+            values.insert(i, None)
+    return Window(at, columns, resolution, newest)
