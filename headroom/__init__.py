@@ -1,1 +1,13 @@
-"""The program: wires collectors, store, alerts and dashboard together."""
+"""The program: wires collectors, store, alerts and dashboard together.
+
+cli.py       the command line: `python -m headroom COMMAND`
+commands/    one file a command
+engine.py    `headroom run`: poll, store, judge, tell, in one asyncio process
+writer.py    the one thread that writes to the store
+outbox.py    the store's outbox as the courier wants it
+api.py       /healthz, /metrics and /api/v1/status of `headroom run`
+status.py    what is known of every target right now, as JSON
+moments.py   "10m", "2026-11-22T03:12:05Z": points in time as people type them
+log.py       one line an event, no secrets
+demo/        real servers, a real application, real trouble
+"""

@@ -1,0 +1,137 @@
+"""What `headroom run` answers over HTTP: /healthz, /metrics, /api/v1/status."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import uvicorn
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from headroom.engine import Engine
+from headroom.status import status
+from store import alert_log
+from store.database import StoreError
+
+
+def make_api(engine: Engine) -> Starlette:
+    """The application that answers for *engine*."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_EngineMetrics(engine))
+    ProcessCollector(registry=registry)
+
+    async def healthz(_: Request) -> Response:
+        now = datetime.now(UTC)
+        health = engine.health(now)
+        body = {
+            "status": "unhealthy" if health.problems else "ok",
+            "problems": list(health.problems),
+            "last_sample_at": _iso(health.last_sample_at),
+            "last_write_at": _iso(health.writer.written_at),
+            "uptime_seconds": round((now - health.started_at).total_seconds(), 1),
+        }
+        return JSONResponse(body, 503 if health.problems else 200)
+
+    async def metrics(_: Request) -> Response:
+        text = await asyncio.to_thread(generate_latest, registry)
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def api_status(_: Request) -> Response:
+        try:
+            body = await asyncio.to_thread(status, engine.store, engine.config, datetime.now(UTC))
+        except StoreError as error:
+            return JSONResponse({"error": str(error)}, 503)
+        return JSONResponse(body)
+
+    return Starlette(
+        routes=[
+            Route("/healthz", healthz),
+            Route("/metrics", metrics),
+            Route("/api/v1/status", api_status),
+        ]
+    )
+
+
+class Server(uvicorn.Server):
+    """Uvicorn without its own signal handling: `headroom run` decides when to stop."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(
+            uvicorn.Config(
+                make_api(engine),
+                host=engine.config.http.host,
+                port=engine.config.http.port,
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+                timeout_graceful_shutdown=1,
+            )
+        )
+
+    def install_signal_handlers(self) -> None:
+        """Leave signals to us."""
+
+
+class _EngineMetrics(Collector):
+    """Headroom about itself, in Prometheus' words; docs/metrics.md lists them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def collect(self) -> Iterator[Metric]:
+        engine = self._engine
+        up = GaugeMetricFamily(
+            "headroom_target_up",
+            "Whether the last poll of the target succeeded.",
+            labels=["target"],
+        )
+        took = GaugeMetricFamily(
+            "headroom_poll_seconds", "How long the last poll took.", labels=["target"]
+        )
+        for name, sample in list(engine.latest.items()):
+            up.add_metric([name], float(sample.up))
+            took.add_metric([name], sample.poll_seconds)
+        yield up
+        yield took
+        polls = engine.schedule.stats()
+        yield CounterMetricFamily("headroom_polls", "Polls completed.", polls.polls_total)
+        yield CounterMetricFamily(
+            "headroom_polls_failed", "Polls that failed.", polls.failures_total
+        )
+        yield CounterMetricFamily(
+            "headroom_polls_missed", "Polls that were due and did not happen.", polls.missed_total
+        )
+        yield CounterMetricFamily(
+            "headroom_judging_seconds", "Time spent judging samples.", engine.observe_seconds_total
+        )
+        yield GaugeMetricFamily("headroom_alerts_firing", "Alerts that fire.", engine.firing())
+        writer = engine.health(datetime.now(UTC)).writer
+        yield GaugeMetricFamily(
+            "headroom_store_waiting", "Samples and decisions not written yet.", writer.waiting
+        )
+        yield CounterMetricFamily(
+            "headroom_store_dropped", "Samples lost because too many waited.", writer.dropped_total
+        )
+        try:
+            with engine.store.read() as connection:
+                counts = alert_log.outbox_counts(connection)
+        except StoreError:
+            return  # the store's own metrics above tell
+        outbox = GaugeMetricFamily(
+            "headroom_outbox_messages", "Messages by what became of them.", labels=["state"]
+        )
+        for state, count in counts.items():
+            outbox.add_metric([state], count)
+        yield outbox
+
+
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,90 @@
+"""`headroom once`: one poll of every target."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import json
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+from model.config import Config
+from model.samples import Sample
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this command."""
+    parser.add_argument("--json", action="store_true", help="everything that was seen, as JSON")
+
+
+def command(args: argparse.Namespace, config: Config) -> int:
+    """Poll and print. Returns 0 when every target is up, else 1."""
+    samples = asyncio.run(_poll_all(config))
+    if args.json:
+        print(json.dumps([_plain(sample) for sample in samples], indent=2))
+    else:
+        for sample in samples:
+            print("\n".join(_lines(sample)))
+    return 0 if samples and all(sample.up for sample in samples) else 1
+
+
+async def _poll_all(config: Config) -> list[Sample]:
+    from collectors.registry import collector_for
+
+    collectors = [collector_for(target) for target in config.targets]
+    try:
+        at = datetime.now(UTC)
+        return list(await asyncio.gather(*(collector.poll(at) for collector in collectors)))
+    finally:
+        await asyncio.gather(*(collector.close() for collector in collectors))
+
+
+def _lines(sample: Sample) -> list[str]:
+    """One target for a person: what it is, how full, who waits."""
+    took = f"{sample.poll_seconds * 1000:.0f} ms"
+    if not sample.up:
+        return [f"{sample.target}: DOWN ({sample.failure}): {sample.reason}"]
+    lines = []
+    if sample.server:
+        server = sample.server
+        used = "?" if server.slots_used is None else server.slots_used
+        lines.append(
+            f"{sample.target}: up, PostgreSQL {server.version} {server.role}, "
+            f"{used} of {server.ordinary_capacity} slots used "
+            f"(max_connections {server.max_connections}), polled in {took}"
+        )
+        if server.states is not None:
+            counts = ", ".join(f"{n} {state}" for state, n in server.states.items() if n)
+            lines.append(f"    sessions: {counts or 'none'}")
+    if sample.pooler:
+        pooler = sample.pooler
+        lines.append(
+            f"{sample.target}: up, PgBouncer {pooler.version}, {pooler.used_clients} clients, "
+            f"{pooler.client_waiting} waiting, polled in {took}"
+        )
+    lines.extend(
+        f"    pool {pool.database}/{pool.user}: {pool.server_active} of "
+        f"{'?' if pool.pool_size is None else pool.pool_size} server connections in use, "
+        f"{pool.client_waiting} clients waiting, oldest {pool.maxwait_seconds:.1f} s"
+        for pool in sample.pools or ()
+    )
+    if sample.degraded:
+        lines.append(f"    degraded: {sample.degraded}")
+    return lines
+
+
+def _plain(value: Any) -> Any:
+    """Nouns as plain JSON types."""
+    if dataclasses.is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,161 @@
+"""`headroom run`: poll, store, judge, tell, in one asyncio process.
+
+collectors ──sample──▶ evaluator ──decision──▶ writer (store) ──▶ courier (channels)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from alerts.deliver import Courier
+from alerts.evaluate import Decision, Evaluator
+from collectors.schedule import Schedule
+from headroom.outbox import StoreOutbox
+from headroom.writer import Writer, WriterStats
+from model.alerting import Alert, AlertState
+from model.config import Config
+from model.samples import Sample
+from store import alert_log
+from store.database import Store, StoreError
+
+TICK = 1.0  # seconds between two looks at what time alone changes (reminders, keep_firing_for)
+STOP_WITHIN = 3.0  # seconds that the writer gets for what waits; the process exits in 5
+
+_log = logging.getLogger("headroom.run")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether the whole cycle works: poll → judge → store.
+
+    problems: in words; empty when healthy.
+    """
+
+    problems: tuple[str, ...]
+    started_at: datetime
+    last_sample_at: datetime | None
+    writer: WriterStats
+
+
+class Engine:
+    """Everything that `headroom run` runs, for one configuration and one store."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self.config = config
+        self.store = store
+        self.latest: dict[str, Sample] = {}
+        self.schedule = Schedule(config.targets, self._on_sample)
+        with store.read() as connection:
+            restored = alert_log.active_alerts(connection)
+        self._evaluator = Evaluator(config, restored)
+        self._courier = Courier(
+            StoreOutbox(store), config.channels, retry_for=config.alerts.retry_for
+        )
+        self._writer: Writer | None = None
+        self._started_at = datetime.now(UTC)
+        self._observe_seconds = 0.0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until *stop* is set; then stop in order: polls, writer, courier."""
+        loop = asyncio.get_running_loop()
+        self._writer = Writer(
+            self.store,
+            keep_samples=timedelta(seconds=self.config.store.retention),
+            keep_alerts=timedelta(seconds=self.config.store.alert_retention),
+            committed=lambda: loop.call_soon_threadsafe(self._courier.wake),
+        )
+        courier = asyncio.create_task(self._courier.run())
+        ticking = asyncio.create_task(self._tick())
+        try:
+            await self.schedule.start()
+            await stop.wait()
+        finally:
+            ticking.cancel()
+            await self.schedule.stop()
+            await asyncio.to_thread(self._writer.stop, STOP_WITHIN)
+            await self._courier.stop()
+            await asyncio.gather(courier, ticking, return_exceptions=True)
+
+    def alerts(self) -> list[Alert]:
+        """Pending and firing alerts."""
+        return self._evaluator.alerts()
+
+    def firing(self) -> int:
+        """How many alerts fire."""
+        return sum(1 for alert in self.alerts() if alert.state is AlertState.FIRING)
+
+    def health(self, now: datetime) -> Health:
+        """How the cycle does at *now*."""
+        assert self._writer is not None
+        written = self._writer.stats()
+        problems = []
+        newest = max((sample.at for sample in self.latest.values()), default=None)
+        patience = 10.0 + 2 * min((t.interval for t in self.config.targets), default=0.0)
+        if self.config.targets and now - (newest or self._started_at) > timedelta(seconds=patience):
+            problems.append("no poll was completed lately")
+        if written.waiting and now - (written.written_at or self._started_at) > timedelta(
+            seconds=10
+        ):
+            problems.append(f"the store takes nothing; {written.waiting} entries wait in memory")
+        return Health(tuple(problems), self._started_at, newest, written)
+
+    @property
+    def observe_seconds_total(self) -> float:
+        """CPU time spent on judging, in seconds since the start."""
+        return self._observe_seconds
+
+    def _on_sample(self, sample: Sample) -> None:
+        self.latest[sample.target] = sample
+        self._put(sample)
+        t0 = time.perf_counter()
+        decision = self._evaluator.observe(sample)
+        self._observe_seconds += time.perf_counter() - t0
+        self._act(decision, sample.at)
+
+    def _act(self, decision: Decision, at: datetime) -> None:
+        if decision.changed or decision.notices or decision.verdicts:
+            self._put((decision, at))
+        for target, seconds in decision.look_again:
+            self.schedule.look_again(target, seconds)
+
+    def _put(self, entry: Sample | tuple[Decision, datetime]) -> None:
+        assert self._writer is not None
+        self._writer.put(entry)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            at = datetime.now(UTC)
+            try:
+                self._act(self._evaluator.tick(at), at)
+            except Exception:
+                _log.exception("judging failed; the next look is in %.0f s", TICK)
+
+
+@contextmanager
+def only_one(store: Store) -> Iterator[None]:
+    """Hold the store for this process alone. Raises StoreError when another `run` has it.
+
+    The lock is the kernel's: it is gone with the process, however that ends.
+    """
+    path = store.path.with_name(store.path.name + ".lock")
+    try:
+        lock = path.open("w")
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(
+                f"{store.path}: another `headroom run` writes here; stop it first, "
+                "or give this one another [store] url"
+            ) from None
+        yield
