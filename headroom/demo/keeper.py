@@ -1,0 +1,87 @@
+"""Stops what the demo left behind when the demo itself was killed.
+
+Servers run in sessions of their own, so a kill -9 of the demo would leave them running. The
+keeper is one more child that holds the end of a pipe: when the demo ends, however it ends,
+the pipe ends, and the keeper stops every process it was told of and removes the folder.
+(Linux could signal children by PR_SET_PDEATHSIG; this works on macOS too, can stop
+PostgreSQL in order, and cleans the disk.)
+
+Each line of its standard input is "PID SIGNAL": stop this process with that signal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal as signals
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from headroom.demo.servers import ROOT
+
+STOP_SECONDS = 5.0  # until a process that ignores its signal is killed
+
+
+class Keeper:
+    """The demo's side: starts the keeper and tells it whom to stop."""
+
+    def __init__(self, folder: Path) -> None:
+        self._process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "headroom.demo.keeper", str(folder)],
+            stdin=subprocess.PIPE,
+            cwd=ROOT,
+            start_new_session=True,  # the terminal's Ctrl-C and hang-up are not for it
+            text=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        """The keeper's process id."""
+        return self._process.pid
+
+    def watch(self, pid: int, signal: int) -> None:
+        """Have the process *pid* stopped by *signal* if the demo dies."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # a demo without a keeper still stops by itself
+            self._process.stdin.write(f"{pid} {signal}\n")
+            self._process.stdin.flush()
+
+    def close(self) -> None:
+        """End the keeper, which stops and removes what is still there."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        self._process.wait(4 * STOP_SECONDS)
+
+
+def main() -> None:
+    """Wait until standard input ends; then clean up."""
+    for number in (signals.SIGINT, signals.SIGTERM, signals.SIGHUP):
+        signals.signal(number, signals.SIG_IGN)
+    kept: list[tuple[psutil.Process, int]] = []
+    for line in sys.stdin:
+        pid, signal = line.split()
+        # psutil remembers when a process started, so a number that the system has given
+        # to another process since is not signalled.
+        with contextlib.suppress(psutil.Error):
+            kept.append((psutil.Process(int(pid)), int(signal)))
+    left = []
+    for process, signal in reversed(kept):
+        with contextlib.suppress(psutil.Error):
+            left += [process, *process.children(recursive=True)]
+            process.resume()
+            process.send_signal(signal)
+    _, alive = psutil.wait_procs(left, STOP_SECONDS)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(alive, STOP_SECONDS)
+    shutil.rmtree(Path(os.fsdecode(sys.argv[1])), ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
