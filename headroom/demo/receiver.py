@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from html import unescape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
 _MAX_BYTES = 1_000_000  # Slack itself takes less
-_MAX_FACTS = 12
+_MAX_LINES = 15
 _READ_SECONDS = 10
 
 
@@ -66,38 +66,30 @@ class Receiver:
 
 
 def readable(payload: dict[str, Any]) -> str:
-    """The message as lines of plain text: its text, then the facts of its blocks.
+    """The message as lines of plain text: its text, then what its blocks add to it.
 
-    >>> print(readable({"text": "*Pool full* &amp; waiting", "blocks": [{"type": "section",
-    ...     "fields": [{"type": "mrkdwn", "text": "*Limit*\\\\n5 s"}]}]}))
+    Facts (the fields of a section) share a line; the time and the buttons are left out,
+    since the terminal has the time and the text has the link.
+
+    >>> print(readable({"text": "*Pool full* &amp; waiting\\nsince 12:00", "blocks": [
+    ...     {"type": "header", "text": {"text": "Pool full &amp; waiting"}},
+    ...     {"type": "section", "fields": [{"text": "Limit\\n5 s"}, {"text": "Role\\napp"}]}]}))
     Pool full & waiting
-    Limit 5 s
+    since 12:00
+    Limit: 5 s · Role: app
     """
-    lines = [_plain(str(payload["text"]))]
-    blocks = list(payload.get("blocks") or ())
-    for attachment in payload.get("attachments") or ():
-        blocks += attachment.get("blocks") or ()
-    for line in (line for block in blocks for line in _lines_of(block)):
-        # The fallback text repeats what the blocks say; once is enough on a terminal.
-        if line and not any(line in said for said in lines) and len(lines) <= _MAX_FACTS:
-            lines.append(line)
-    return "\n".join(lines)
+    lines = [_plain(line) for line in str(payload["text"]).splitlines()]
+    said = " ".join(lines)
+    for block in payload.get("blocks") or ():
+        facts = [": ".join(_lines(field)) for field in block.get("fields") or ()]
+        added = [" · ".join(facts)] if facts else _lines(block.get("text"))
+        lines += [line for line in added if line and line not in said]
+    return "\n".join(lines[:_MAX_LINES])
 
 
-def _lines_of(block: dict[str, Any]) -> Iterator[str]:
-    for part in (block.get("text"), *(block.get("fields") or ()), *(block.get("elements") or ())):
-        if isinstance(part, str):
-            yield _plain(part)
-        elif isinstance(part, dict):
-            text = part.get("text")
-            if isinstance(text, dict):
-                text = text.get("text")  # a button's label
-            if part.get("url"):
-                yield f"{_plain(str(text))}: {part['url']}"
-            elif part.get("elements"):
-                yield from _lines_of(part)
-            elif text is not None:
-                yield _plain(str(text))
+def _lines(text: dict[str, Any] | None) -> list[str]:
+    """A Block Kit text object as plain lines."""
+    return [_plain(line) for line in str((text or {}).get("text", "")).splitlines()]
 
 
 def _plain(mrkdwn: str) -> str:

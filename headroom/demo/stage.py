@@ -171,7 +171,7 @@ class _Demo:
     ) -> str | None:
         """The dashboard's URL once it answers; None if it does not or the demo is stopped."""
         receiver = self._stack.enter_context(
-            Receiver(lambda text: self._terminal.tell("message", text))
+            Receiver(lambda text: self._terminal.tell("Slack", text))
         )
         port = port_from(wanted_port)
         if port != wanted_port:

@@ -35,7 +35,10 @@ class Terminal:
             wrapped
             for line in text.split("\n")
             for wrapped in textwrap.wrap(
-                printable(line), _WIDTH - len(indent), break_on_hyphens=False
+                printable(line),
+                _WIDTH - len(indent),
+                break_on_hyphens=False,
+                break_long_words=False,
             )
         ]
         first, *rest = lines or [""]
