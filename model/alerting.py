@@ -119,6 +119,8 @@ class Alert:
     fired_at:     when it began to fire; None while pending.
     last_seen_at: when its finding was last confirmed.
     no_data_since: set while the rule cannot judge; the alert stays as it was.
+    clear_since:  set while it fires although its finding is gone (keep_firing_for runs);
+                  kept in memory only, so a restart begins that time anew.
     """
 
     id: str
@@ -133,6 +135,7 @@ class Alert:
     notified_at: datetime | None = None
     notified_severity: Severity | None = None
     no_data_since: datetime | None = None
+    clear_since: datetime | None = None
 
 
 class Reason(StrEnum):
