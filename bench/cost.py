@@ -56,7 +56,9 @@ def _our_backend(servers: Lab) -> int:
 
 
 def _metric(run: Run, name: str) -> float:
-    for line in httpx.get(f"{run.url}/metrics").text.splitlines():
-        if line.startswith(f"headroom_{name}_total "):
-            return float(line.split()[1])
-    raise LookupError(name)
+    """A counter of `headroom run`, summed over its targets."""
+    lines = httpx.get(f"{run.url}/metrics").text.splitlines()
+    values = [float(x.split()[-1]) for x in lines if x.startswith(f"headroom_{name}_total{{")]
+    if not values:
+        raise LookupError(name)
+    return sum(values)

@@ -102,13 +102,23 @@ class _EngineMetrics(Collector):
         yield up
         yield took
         polls = engine.schedule.stats()
-        yield CounterMetricFamily("headroom_polls", "Polls completed.", polls.polls_total)
-        yield CounterMetricFamily(
-            "headroom_polls_failed", "Polls that failed.", polls.failures_total
+        for name, meaning, by_target in (
+            ("headroom_polls", "Polls completed.", polls.polls_total),
+            ("headroom_polls_failed", "Polls that failed.", polls.failures_total),
+            ("headroom_polls_missed", "Polls due that did not happen.", polls.missed_total),
+        ):
+            counter = CounterMetricFamily(name, meaning, labels=["target"])
+            for target, count in by_target.items():
+                counter.add_metric([target], count)
+            yield counter
+        late = GaugeMetricFamily(
+            "headroom_poll_lateness_seconds",
+            "How long after its time the last poll began.",
+            labels=["target"],
         )
-        yield CounterMetricFamily(
-            "headroom_polls_missed", "Polls that were due and did not happen.", polls.missed_total
-        )
+        for target, seconds in polls.lateness_seconds.items():
+            late.add_metric([target], seconds)
+        yield late
         yield CounterMetricFamily(
             "headroom_judging_seconds", "Time spent judging samples.", engine.observe_seconds_total
         )

@@ -65,11 +65,15 @@ class Engine:
     async def run(self, stop: asyncio.Event) -> None:
         """Run until *stop* is set; then stop in order: polls, writer, courier."""
         loop = asyncio.get_running_loop()
+
+        def wake_courier() -> None:
+            loop.call_soon_threadsafe(self._courier.wake)
+
         self._writer = Writer(
             self.store,
             keep_samples=timedelta(seconds=self.config.store.retention),
             keep_alerts=timedelta(seconds=self.config.store.alert_retention),
-            committed=lambda: loop.call_soon_threadsafe(self._courier.wake),
+            committed=wake_courier,
         )
         courier = asyncio.create_task(self._courier.run())
         ticking = asyncio.create_task(self._tick())

@@ -19,7 +19,7 @@ class _Redacting(logging.Formatter):
     Our own messages name no secrets; this guards against what libraries put into theirs.
     """
 
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))

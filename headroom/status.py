@@ -36,7 +36,7 @@ def _entry(target: Target, seen: TargetNow | None, now: datetime) -> dict[str, A
     columns = seen.columns if seen else {}
     pooler = target.kind == "pgbouncer"
     slots_used, capacity = columns.get("slots_used"), columns.get("ordinary_capacity")
-    known = slots_used is not None and capacity is not None
+    left = None if slots_used is None or capacity is None else max(capacity - slots_used, 0)
     return {
         "name": target.name,
         "kind": target.kind,
@@ -49,7 +49,7 @@ def _entry(target: Target, seen: TargetNow | None, now: datetime) -> dict[str, A
         "role": seen.role if seen else None,
         "slots_used": slots_used,
         "ordinary_capacity": capacity,
-        "headroom": max(capacity - slots_used, 0) if known else None,
+        "headroom": left,
         "sessions": _sessions(columns),
         "waiters": columns.get("client_waiting") if pooler else None,
         "oldest_wait_seconds": columns.get("maxwait_seconds") if pooler else None,

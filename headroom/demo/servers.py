@@ -16,7 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -228,7 +228,8 @@ class Postgres(Process):
 class PgBouncer(Process):
     """A PgBouncer on loopback in front of one PostgreSQL, trusting everybody there.
 
-    Users: "pgbouncer" administers, "headroom" may only look (stats_users).
+    users: who may log in besides "pgbouncer", who administers, and "headroom", who may only
+    look (stats_users). A pool logs in to the server as its client's user.
     """
 
     def __init__(
@@ -239,8 +240,10 @@ class PgBouncer(Process):
         port: int | None = None,
         settings: Mapping[str, str | int] | None = None,
         program: str | None = None,
+        users: Sequence[str] = ("app",),
     ) -> None:
         super().__init__("pgbouncer", folder)
+        self.users = ("pgbouncer", "headroom", *users)
         self.port = port or free_port()
         self.databases = dict(databases)
         self.settings: dict[str, str | int] = dict(settings or {})
@@ -264,13 +267,18 @@ class PgBouncer(Process):
             "listen_addr": "127.0.0.1",
             "listen_port": self.port,
             "unix_socket_dir": "",
-            "auth_type": "any",
+            # Not "any": that gives every client the same user, and so everybody one pool.
+            "auth_type": "trust",
+            "auth_file": str(self.folder / "users.txt"),
             "admin_users": "pgbouncer",
             "stats_users": "headroom",
             "pool_mode": "transaction",
             "ignore_startup_parameters": "extra_float_digits",
             **self.settings,
         }
+        users = self.folder / "users.txt"
+        users.write_text("".join(f'"{user}" ""\n' for user in self.users))
+        _give_away(users)
         lines = ["[databases]", *(f"{name} = {where}" for name, where in self.databases.items())]
         lines += ["[pgbouncer]", *(f"{name} = {value}" for name, value in options.items())]
         path = self.folder / "pgbouncer.ini"

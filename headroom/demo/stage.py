@@ -140,22 +140,15 @@ class _Demo:
         self._stack.callback(server.stop)
         server.__enter__()
         self._keep(server, server.pid, signals.SIGINT)
-        with psycopg.connect(server.dsn(), autocommit=True) as admin:
-            admin.execute("CREATE ROLE app LOGIN")
-            admin.execute(
-                "CREATE ROLE headroom LOGIN IN ROLE pg_monitor, pg_use_reserved_connections"
-            )
-            admin.execute("CREATE DATABASE shop OWNER app")
-            version = admin.info.parameter_status("server_version") or ""
+        version = create_roles(server)
         ordinary = MAX_CONNECTIONS - SUPERUSER_RESERVED - RESERVED
         self._terminal.say(
-            f"  PostgreSQL   {version.split()[0]} at 127.0.0.1:{server.port}, "
-            f"{ordinary} ordinary connections"
+            f"  PostgreSQL   {version} at 127.0.0.1:{server.port}, {ordinary} ordinary connections"
         )
         return server
 
     def _start_pooler(self, program: str, server: Postgres) -> PgBouncer:
-        databases = {"shop": f"host=127.0.0.1 port={server.port} dbname=shop user=app"}
+        databases = {"shop": f"host=127.0.0.1 port={server.port} dbname=shop"}
         pooler = PgBouncer(self._base, databases, settings=POOLER_SETTINGS, program=program)
         self._stack.callback(pooler.stop)
         pooler.start_server()
@@ -236,6 +229,16 @@ class _Demo:
         if scenario in SCENARIOS and failures and not self._stop.is_set():
             texts = [f"{count} × {text}" for text, count in list(failures.items())[:2]]
             self._terminal.tell("", "The application was told: " + "; ".join(texts))
+
+
+def create_roles(server: Postgres) -> str:
+    """Create the application's role and database, and Headroom's role as
+    docs/permissions.md recommends it. Returns the server's version."""
+    with psycopg.connect(server.dsn(), autocommit=True) as admin:
+        admin.execute("CREATE ROLE app LOGIN")
+        admin.execute("CREATE ROLE headroom LOGIN IN ROLE pg_monitor, pg_use_reserved_connections")
+        admin.execute("CREATE DATABASE shop OWNER app")
+        return (admin.info.parameter_status("server_version") or "unknown").split()[0]
 
 
 def port_from(wanted: int) -> int:

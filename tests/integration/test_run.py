@@ -187,7 +187,7 @@ def test_healthz_and_metrics_answer(tmp_path: Path, postgres: Postgres) -> None:
         assert (healthy.status_code, healthy.json()["status"]) == (200, "ok")
         text = httpx.get(f"{run.url}/metrics").text
         assert 'headroom_target_up{target="shop"} 1.0' in text
-        assert "headroom_polls_missed_total 0.0" in text
+        assert 'headroom_polls_missed_total{target="shop"} 0.0' in text
 
 
 def test_a_target_that_is_gone_is_said_and_the_other_goes_on(
