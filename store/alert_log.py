@@ -195,6 +195,7 @@ def _alert_row(alert: Alert) -> dict[str, Any]:
         "notified_at": alert.notified_at,
         "notified_severity": alert.notified_severity,
         "no_data_since": alert.no_data_since,
+        "clear_since": alert.clear_since,
         "finding": json.dumps(finding_to_json(alert.finding)),
     }
 
@@ -215,4 +216,5 @@ def alert_of(row: Row[Any]) -> Alert:
         notified_at=row.notified_at,
         notified_severity=None if notified is None else Severity(notified),
         no_data_since=row.no_data_since,
+        clear_since=row.clear_since,
     )

@@ -301,6 +301,7 @@ alert = Table(
     Column("notified_at", Instant),
     Column("notified_severity", Text),
     Column("no_data_since", Instant),
+    Column("clear_since", Instant),
     Column("finding", Text, nullable=False),  # JSON of the latest finding
 )
 Index("ix_alert_state", alert.c.state)

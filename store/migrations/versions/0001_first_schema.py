@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("notified_at", sa.BigInteger(), nullable=True),
         sa.Column("notified_severity", sa.Text(), nullable=True),
         sa.Column("no_data_since", sa.BigInteger(), nullable=True),
+        sa.Column("clear_since", sa.BigInteger(), nullable=True),
         sa.Column("finding", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_alert")),
     )
