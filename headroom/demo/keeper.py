@@ -17,6 +17,7 @@ import shutil
 import signal as signals
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -75,12 +76,28 @@ def main() -> None:
             left += [process, *process.children(recursive=True)]
             process.resume()
             process.send_signal(signal)
-    _, alive = psutil.wait_procs(left, STOP_SECONDS)
-    for process in alive:
+    for process in _wait(left):
         with contextlib.suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(alive, STOP_SECONDS)
+    _wait(left)
     shutil.rmtree(Path(os.fsdecode(sys.argv[1])), ignore_errors=True)
+
+
+def _wait(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that still run after STOP_SECONDS. One that only its parent has to reap is gone."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while running := [process for process in processes if _runs(process)]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    return running
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class Receiver:
                     if not 0 <= length <= _MAX_BYTES:
                         raise ValueError
                     text = readable(json.loads(self.rfile.read(length)))
-                except (ValueError, TypeError, AttributeError, RecursionError):
+                except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
                     self._answer(400, b"invalid_payload")
                     return
                 self._answer(200, b"ok")
@@ -66,30 +66,38 @@ class Receiver:
 
 
 def readable(payload: dict[str, Any]) -> str:
-    """The message as lines of plain text: its text, then what its blocks add to it.
+    """The message as lines of plain text: its text, then what its blocks add in short.
 
-    Facts (the fields of a section) share a line; the time and the buttons are left out,
-    since the terminal has the time and the text has the link.
+    That is the facts (fields of sections) which the text does not have, on one line, and
+    the statement. Evidence, times and buttons stay out: the text has a link to them.
 
-    >>> print(readable({"text": "*Pool full* &amp; waiting\\nsince 12:00", "blocks": [
+    >>> print(readable({"text": "*Pool full* &amp; waiting\\nlimit 5 s", "blocks": [
     ...     {"type": "header", "text": {"text": "Pool full &amp; waiting"}},
-    ...     {"type": "section", "fields": [{"text": "Limit\\n5 s"}, {"text": "Role\\napp"}]}]}))
+    ...     {"type": "section", "fields": [{"text": "Limit\\n5 s"}, {"text": "pid\\n4711"}]},
+    ...     {"type": "section", "text": {"text": "```SELECT ?```"}}]}))
     Pool full & waiting
-    since 12:00
-    Limit: 5 s · Role: app
+    limit 5 s
+    pid: 4711
+    SELECT ?
     """
     lines = [_plain(line) for line in str(payload["text"]).splitlines()]
     said = " ".join(lines)
+    facts: list[str] = []
+    statements: list[str] = []
     for block in payload.get("blocks") or ():
-        facts = [": ".join(_lines(field)) for field in block.get("fields") or ()]
-        added = [" · ".join(facts)] if facts else _lines(block.get("text"))
-        lines += [line for line in added if line and line not in said]
-    return "\n".join(lines[:_MAX_LINES])
+        for label, *value in (_lines(field) for field in block.get("fields") or ()):
+            if value and " ".join(value) not in said:
+                facts.append(f"{label}: {' '.join(value)}")
+        text = block.get("text")
+        if text and str(text.get("text", "")).startswith("```"):
+            statements.append(" ".join(_lines(text)))
+    lines += [" · ".join(facts), *statements]
+    return "\n".join([line for line in lines if line][:_MAX_LINES])
 
 
-def _lines(text: dict[str, Any] | None) -> list[str]:
+def _lines(text: dict[str, Any]) -> list[str]:
     """A Block Kit text object as plain lines."""
-    return [_plain(line) for line in str((text or {}).get("text", "")).splitlines()]
+    return [_plain(line) for line in str(text.get("text", "")).splitlines()]
 
 
 def _plain(mrkdwn: str) -> str:

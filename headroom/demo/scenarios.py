@@ -19,12 +19,18 @@ class Scenario:
     what:    what the application does now, as one sentence.
     look_at: what to look at on the dashboard.
     seconds: how long the tour stays.
+    look_at_direct: the same without a pooler, where it differs.
     """
 
     name: str
     what: str
     look_at: str
     seconds: float
+    look_at_direct: str | None = None
+
+    def hint(self, with_pooler: bool) -> str:
+        """Where to look."""
+        return self.look_at if with_pooler else self.look_at_direct or self.look_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +52,11 @@ SCENARIOS: Mapping[str, Scenario] = {
         ),
         Scenario(
             "small-pool",
-            "A sale: 40 checkouts hold a connection while they wait for a payment, "
-            "and the pool has far fewer.",
+            "A sale: checkouts hold a connection while they wait for a payment, "
+            "and the pool has far fewer than there are customers.",
             "the waiters and the oldest wait of the pool, while the server has headroom",
             50.0,
+            "four sessions idle in transaction; the queue is in the application's own pool",
         ),
         Scenario(
             "leak",

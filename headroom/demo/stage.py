@@ -133,7 +133,7 @@ class _Demo:
         say(f"Open {url}   Ctrl-C stops everything.\n")
         if open_browser and _has_display():
             webbrowser.open(url)
-        return self._play_scenes(scenario, application)
+        return self._play_scenes(scenario, application, with_pooler=pooler is not None)
 
     def _start_server(self) -> Postgres:
         server = Postgres(self._base, settings=SERVER_SETTINGS)
@@ -199,12 +199,11 @@ class _Demo:
         self._children.append(child)
         self._keeper.watch(pid, signal)
 
-    def _play_scenes(self, choice: str, application: Conductor) -> int:
+    def _play_scenes(self, choice: str, application: Conductor, *, with_pooler: bool) -> int:
         for scene in scenes(choice):
             application.play(scene.scenario.name)
-            self._terminal.tell(
-                scene.scenario.name, f"{scene.scenario.what}\nLook at: {scene.scenario.look_at}."
-            )
+            hint = scene.scenario.hint(with_pooler)
+            self._terminal.tell(scene.scenario.name, f"{scene.scenario.what}\nLook at: {hint}.")
             deadline = None if scene.seconds is None else monotonic() + scene.seconds
             while deadline is None or monotonic() < deadline:
                 if self._stop.wait(_POLL_SECONDS):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock, Thread
-from time import sleep
+from time import monotonic, sleep
 from typing import Any
 
 import psycopg
@@ -32,7 +32,7 @@ POPULAR = 30  # orders are for the products 1..POPULAR, so that some of them mee
 HOT = 5  # the products 1..HOT are in every second order
 SHIPPING_SECONDS = 0.02
 CHANCE = random.Random()  # noqa: S311  (whom a request is for is no secret)
-_STOP_SECONDS = 5.0  # that a thread has to end its request
+_STOP_SECONDS = 2.0  # that requests have to end; one that waits for a dead server never does
 
 
 class Failures:
@@ -183,8 +183,9 @@ class Workload:
     def stop(self) -> None:
         """End every request and give every connection back."""
         self._over.set()
+        deadline = monotonic() + _STOP_SECONDS
         for thread in self._threads:
-            thread.join(_STOP_SECONDS)
+            thread.join(max(0.0, deadline - monotonic()))
         for engine in self._engines.values():
             engine.dispose()
 
