@@ -291,12 +291,11 @@ class Evaluator:
         old, written_at = before
         if _essence(alert) != _essence(old):
             return True
-        moved = (alert.last_seen_at, alert.finding) != (old.last_seen_at, old.finding)
-        return moved and at - written_at >= REFRESH
+        return _details(alert) != _details(old) and at - written_at >= REFRESH
 
 
 def _essence(alert: Alert) -> tuple[object, ...]:
-    """What must be in the store at once; the rest may follow a little later."""
+    """What must be in the store at once."""
     return (
         alert.id,
         alert.state,
@@ -307,3 +306,8 @@ def _essence(alert: Alert) -> tuple[object, ...]:
         alert.notified_severity,
         alert.no_data_since is None,
     )
+
+
+def _details(alert: Alert) -> tuple[object, ...]:
+    """What may follow a little later."""
+    return (alert.last_seen_at, alert.clear_since, alert.finding)

@@ -67,7 +67,7 @@ def _resume(alert: Alert, at: datetime) -> Alert:
     assert alert.no_data_since is not None
     gap = max(at - alert.no_data_since, timedelta(0))
     since = alert.since + gap if alert.state is AlertState.PENDING else alert.since
-    clear_since = None if alert.clear_since is None else alert.clear_since + gap
+    clear_since = None if alert.clear_since is None else min(alert.clear_since + gap, at)
     return replace(alert, no_data_since=None, since=since, clear_since=clear_since)
 
 

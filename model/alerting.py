@@ -119,8 +119,7 @@ class Alert:
     fired_at:     when it began to fire; None while pending.
     last_seen_at: when its finding was last confirmed.
     no_data_since: set while the rule cannot judge; the alert stays as it was.
-    clear_since:  set while it fires although its finding is gone (keep_firing_for runs);
-                  kept in memory only, so a restart begins that time anew.
+    clear_since:  set while it fires although its finding is gone (keep_firing_for runs).
     """
 
     id: str

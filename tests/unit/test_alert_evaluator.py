@@ -173,6 +173,17 @@ def test_an_alert_that_ended_while_we_were_away_is_told_as_resolved() -> None:
     assert reasons(*told) == [("hook", "pool_waiters", Reason.RESOLVED)]
 
 
+def test_keep_firing_for_starts_again_after_a_restart_and_is_not_longer() -> None:
+    evaluator = Evaluator(config())
+    evaluator.observe(waiting(0))
+    evaluator.observe(calm(1))
+    kept = evaluator.observe(calm(3)).changed
+    assert [alert.clear_since for alert in kept] == [after(1)]
+    evaluator = restart(*kept)
+    told = [evaluator.observe(calm(at)) for at in range(20, 51)]
+    assert [at for at, d in enumerate(told, 20) if d.notices] == [50]
+
+
 def test_a_restart_before_anything_was_kept_decides_the_same_notice() -> None:
     first = Evaluator(config()).observe(waiting(0)).notices
     assert Evaluator(config()).observe(waiting(0)).notices == first
