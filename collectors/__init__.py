@@ -4,6 +4,7 @@ schedule.py          when each target is polled, whatever the clock does
 registry.py          which collector asks which kind of target
 postgresql.py        one PostgreSQL server: asks (postgresql_rows.py reads; *.sql are the questions)
 pgbouncer.py         one PgBouncer: asks (pgbouncer_rows.py reads)
+answer.py            makes a sample of every poll, also of one that failed
 connection.py        the one connection that is held to a target, deadlines, reconnecting
 backoff.py, resolve.py, text.py, connect_failures.py, errors.py   what connection.py stands on
 mask.py              statements without their literals, before anything leaves the collector

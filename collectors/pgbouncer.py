@@ -8,7 +8,6 @@ Cost:   three answers from PgBouncer's memory a poll; no server connection is us
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,12 +19,11 @@ from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
 from collectors import pgbouncer_rows as rows_of
-from collectors.connection import MARGIN, HeldConnection, Manner
-from collectors.errors import CollectError, NotThisKind
+from collectors.answer import answered
+from collectors.connection import HeldConnection, Manner
+from collectors.errors import NotThisKind
 from model.samples import Failure, Pool, PoolDatabase, Pooler, Sample
 from model.targets import Target
-
-log = logging.getLogger("headroom.collectors")
 
 SETTINGS_EVERY = 60.0  # seconds between looks at what changes only by hand
 SIZES_AGAIN = 5.0  # seconds at least before a new database makes us ask for sizes again
@@ -63,38 +61,17 @@ class PgBouncerCollector:
 
     async def poll(self, at: datetime) -> Sample:
         """Ask once. Never raises; ends by the target's deadline and half a second."""
-        t0 = monotonic()
-        deadline = t0 + self._target.deadline_seconds * (1 - MARGIN)
-        sample = Sample(self._target.name, self._target.kind, at, 0.0, up=False)
-        try:
-            seen = await self.held.ask(self.look, deadline)
-        except CollectError as error:
-            return replace(
-                sample,
-                poll_seconds=monotonic() - t0,
-                failure=error.failure,
-                reason=error.reason,
-            )
-        except Exception as error:
-            log.exception("%s: a poll failed in an unforeseen way", self._target.name)
-            return replace(
-                sample,
-                poll_seconds=monotonic() - t0,
-                failure=Failure.PROTOCOL,
-                reason=f"the answer could not be read ({type(error).__name__})",
-            )
-        return replace(
-            sample,
-            poll_seconds=monotonic() - t0,
-            up=True,
-            pooler=seen.pooler,
-            pools=seen.pools,
-            pool_databases=seen.databases,
-        )
+        return await answered(self._target, at, self._fill)
 
     async def close(self) -> None:
         """Close the connection."""
         await self.held.close()
+
+    async def _fill(self, sample: Sample, deadline: float) -> Sample:
+        seen = await self.held.ask(self.look, deadline)
+        return replace(
+            sample, up=True, pooler=seen.pooler, pools=seen.pools, pool_databases=seen.databases
+        )
 
     async def _introduce(self, connection: AsyncConnection) -> None:
         """Check that this is a PgBouncer, once per connection."""

@@ -10,7 +10,6 @@ Cost:   one prepared statement a poll, straight from the backend array; every fi
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -22,14 +21,13 @@ from psycopg import AsyncConnection
 from psycopg import errors as pg
 
 from collectors import postgresql_rows as rows_of
-from collectors.connection import MARGIN, HeldConnection, Manner
-from collectors.errors import CollectError, NotThisKind
+from collectors.answer import answered
+from collectors.connection import HeldConnection, Manner
+from collectors.errors import NotThisKind
 from collectors.postgresql_rows import Identity, Row
 from collectors.sql import sql
 from model.samples import Database, Failure, Sample, Server, Session
 from model.targets import Target
-
-log = logging.getLogger("headroom.collectors")
 
 DATABASES_EVERY = 5.0  # seconds between looks at the databases' counters
 ASK_AGAIN = 30.0  # seconds before a question that a locked catalog refused is asked again
@@ -69,39 +67,23 @@ class PostgresqlCollector:
 
     async def poll(self, at: datetime) -> Sample:
         """Ask once. Never raises; ends by the target's deadline and half a second."""
-        t0 = monotonic()
-        deadline = t0 + self._target.deadline_seconds * (1 - MARGIN)
-        sample = Sample(self._target.name, self._target.kind, at, 0.0, up=False)
-        try:
-            seen = await self.held.ask(lambda c: self._look(c, at, t0), deadline)
-        except CollectError as error:
-            return replace(
-                sample,
-                poll_seconds=monotonic() - t0,
-                failure=error.failure,
-                reason=error.reason,
-            )
-        except Exception as error:
-            log.exception("%s: a poll failed in an unforeseen way", self._target.name)
-            return replace(
-                sample,
-                poll_seconds=monotonic() - t0,
-                failure=Failure.PROTOCOL,
-                reason=f"the answer could not be read ({type(error).__name__})",
-            )
+        return await answered(self._target, at, self._fill)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self.held.close()
+
+    async def _fill(self, sample: Sample, deadline: float) -> Sample:
+        asked = monotonic()
+        seen = await self.held.ask(lambda c: self._look(c, sample.at, asked), deadline)
         return replace(
             sample,
-            poll_seconds=monotonic() - t0,
             up=True,
             degraded="; ".join(seen.degraded) or None,
             server=seen.server,
             sessions=seen.sessions,
             databases=seen.databases,
         )
-
-    async def close(self) -> None:
-        """Close the connection."""
-        await self.held.close()
 
     # Once per connection
 
@@ -148,12 +130,12 @@ class PostgresqlCollector:
 
     # Every poll
 
-    async def _look(self, connection: AsyncConnection, at: datetime, t0: float) -> _Seen:
+    async def _look(self, connection: AsyncConnection, at: datetime, asked: float) -> _Seen:
         known = self.identity
         assert known is not None, "introduced before the first question"
         sent = monotonic()
         rows, counters = await self._activity(connection, known)
-        middle = (sent + monotonic()) / 2 - t0
+        middle = (sent + monotonic()) / 2 - asked
         await self._learn_names(connection, known, rows)
         seen = rows_of.activity(rows, self._database_names, self._role_names, {})
         if seen.lock_waiters and not seen.hidden:

@@ -46,14 +46,16 @@ class Resolver:
         if pending is None or pending.done():
             pending = self._start(host)
         wait = min(timeout, FRESH_WAIT) if known else timeout
-        done, _ = await asyncio.wait({asyncio.wrap_future(pending)}, timeout=wait)
-        if not done:
+        answer = asyncio.wrap_future(pending)
+        # Looked at even when nobody waits for it any more, or asyncio would complain.
+        answer.add_done_callback(lambda late: late.cancelled() or late.exception())
+        await asyncio.wait({answer}, timeout=wait)
+        if not answer.done():
             if known:
                 return known
             raise TargetUnreachable(
                 Failure.TIMEOUT, f'no answer when looking up the host name "{host}"'
             )
-        answer = done.pop()
         error = answer.exception()
         if error is None:
             self._last_good[host] = answer.result()
