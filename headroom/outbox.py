@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -16,6 +17,7 @@ from store.alert_log import OutboxRow
 from store.database import Store
 
 _T = TypeVar("_T")
+_log = logging.getLogger("headroom.alerts")
 
 
 class StoreOutbox:
@@ -32,15 +34,19 @@ class StoreOutbox:
             with self._store.read() as connection:
                 return alert_log.due(connection, channel, at, limit)
 
-        return [
-            Parcel(
-                id=row.id,
-                notice=notice_from_json(row.payload),
-                attempts=row.attempts,
-                created_at=row.created_at,
+        parcels = []
+        for row in await self._do(read):
+            try:
+                notice = notice_from_json(row.payload)
+            except (KeyError, TypeError, ValueError, AssertionError) as error:
+                # One unreadable row must not keep back all that come after it.
+                _log.error("message %s cannot be read and is given up: %s", row.id, error)
+                await self.dead(row.id, at, f"cannot be read: {error}")
+                continue
+            parcels.append(
+                Parcel(id=row.id, notice=notice, attempts=row.attempts, created_at=row.created_at)
             )
-            for row in await self._do(read)
-        ]
+        return parcels
 
     async def sent(self, parcel_id: str, at: datetime) -> None:
         """The receiver has it."""
