@@ -69,18 +69,21 @@ def readable(payload: dict[str, Any]) -> str:
     """The message as lines of plain text: its text, then what its blocks add in short.
 
     That is the facts (fields of sections) which the text does not have, on one line, and
-    the statement. Evidence, times and buttons stay out: the text has a link to them.
+    the statement. Evidence, times and buttons stay out: the text has a link to them. So does
+    all of it when the message says that something is over (✅).
 
     >>> print(readable({"text": "*Pool full* &amp; waiting\\nlimit 5 s", "blocks": [
     ...     {"type": "header", "text": {"text": "Pool full &amp; waiting"}},
     ...     {"type": "section", "fields": [{"text": "Limit\\n5 s"}, {"text": "pid\\n4711"}]},
-    ...     {"type": "section", "text": {"text": "```SELECT ?```"}}]}))
+    ...     {"type": "section", "text": {"text": "```SELECT a * ? * b```"}}]}))
     Pool full & waiting
     limit 5 s
     pid: 4711
-    SELECT ?
+    SELECT a * ? * b
     """
     lines = [_plain(line) for line in str(payload["text"]).splitlines()]
+    if lines and lines[0].startswith("✅"):
+        return "\n".join(lines[:_MAX_LINES])
     said = " ".join(lines)
     facts: list[str] = []
     statements: list[str] = []
@@ -104,5 +107,5 @@ def _plain(mrkdwn: str) -> str:
     """Slack's mrkdwn as plain text on one line."""
     text = re.sub(r"<([^|>]+)\|([^>]+)>", r"\2: \1", mrkdwn)
     text = re.sub(r"<(https?://[^>]+)>", r"\1", text)
-    text = re.sub(r"(?<![\w*])\*([^*\n]+)\*(?![\w*])", r"\1", text)
+    text = re.sub(r"(?<![\w*])\*(\S|\S[^*\n]*\S)\*(?![\w*])", r"\1", text)
     return " ".join(unescape(text.replace("```", " ").replace("`", "")).split())

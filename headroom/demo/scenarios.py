@@ -69,7 +69,7 @@ SCENARIOS: Mapping[str, Scenario] = {
             "slow",
             "A stocktaking locks the bestsellers and then computes for half a minute.",
             "the long-running statements and who waits for whom",
-            55.0,
+            42.0,
         ),
         Scenario(
             "churn",
