@@ -1,0 +1,211 @@
+"""Every chart: what it shows, in which unit, from which rows, against which limit. Pure.
+
+Pages, routes and pictures draw from these definitions alone, so a chart means the same
+everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from model.rules import Rules
+
+# Okabe and Ito's palette, which people with colour-blindness can tell apart. Its orange and
+# vermilion are left out: red and amber mean trouble here and nothing else.
+SKY = "#56B4E9"
+GREEN = "#009E73"
+PURPLE = "#CC79A7"
+YELLOW = "#F0E442"
+BLUE = "#0072B2"
+GREY = "#999999"
+POOL_COLOURS = (SKY, GREEN, PURPLE, YELLOW, BLUE, GREY)
+
+Unit = Literal["count", "seconds", "per_second"]
+Role = Literal["limit", "warning", "critical"]
+
+
+class Rows(StrEnum):
+    """Which rows of the store a panel is drawn from."""
+
+    SERVER = "server"  # server_sample of a postgresql target
+    RATES = "rates"  # database_sample, as rates
+    POOLER = "pooler"  # pooler_sample, one frame a pooler
+    POOLS = "pools"  # pool_sample: every series of the panel once a pool
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line or area. Its value is the sum of *columns*."""
+
+    label: str
+    columns: tuple[str, ...]
+    colour: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A dashed line. stretch: the axis always reaches it, so that headroom can be seen.
+
+    column: its value is the newest one of that column; otherwise it is *value*.
+    """
+
+    label: str
+    role: Role
+    column: str | None = None
+    value: float | None = None
+    stretch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One chart."""
+
+    name: str
+    title: str
+    note: str
+    unit: Unit
+    rows: Rows
+    series: tuple[Series, ...]
+    stacked: bool = False
+    limits: tuple[Limit, ...] = ()
+    band: tuple[str, str] | None = None  # columns: a light band from one to the other
+
+
+_PANELS = (
+    Panel(
+        name="connections",
+        title="Connections by state",
+        note="client backends",
+        unit="count",
+        rows=Rows.SERVER,
+        stacked=True,
+        series=(
+            Series("active", ("active",), SKY),
+            Series(
+                "idle in transaction",
+                ("idle_in_transaction", "idle_in_transaction_aborted"),
+                PURPLE,
+            ),
+            Series("idle", ("idle",), GREY),
+            Series("other", ("other_states",), YELLOW),
+        ),
+        limits=(Limit("ordinary capacity", "limit", column="ordinary_capacity", stretch=True),),
+        band=("ordinary_capacity", "max_connections"),
+    ),
+    Panel(
+        name="waiters",
+        title="Clients waiting",
+        note="in the pooler, per pool",
+        unit="count",
+        rows=Rows.POOLS,
+        series=(Series("", ("client_waiting",), SKY),),
+    ),
+    Panel(
+        name="oldest_wait",
+        title="Oldest wait",
+        note="per pool",
+        unit="seconds",
+        rows=Rows.POOLS,
+        series=(Series("", ("maxwait_seconds",), SKY),),
+    ),
+    Panel(
+        name="statements",
+        title="Longest running",
+        note="age",
+        unit="seconds",
+        rows=Rows.SERVER,
+        series=(
+            Series("statement", ("longest_statement_seconds",), SKY),
+            Series("transaction", ("longest_transaction_seconds",), GREEN),
+            Series("idle in transaction", ("longest_idle_in_transaction_seconds",), PURPLE),
+        ),
+    ),
+    Panel(
+        name="waits",
+        title="Active sessions by wait",
+        note="what they wait for",
+        unit="count",
+        rows=Rows.SERVER,
+        stacked=True,
+        series=(
+            Series("CPU", ("wait_cpu",), GREEN),
+            Series("IO", ("wait_io",), BLUE),
+            Series("Lock", ("wait_lock",), PURPLE),
+            Series("LWLock", ("wait_lwlock",), YELLOW),
+            Series("Client", ("wait_client",), SKY),
+            Series("other", ("wait_other",), GREY),
+        ),
+    ),
+    Panel(
+        name="throughput",
+        title="Throughput",
+        note="all databases",
+        unit="per_second",
+        rows=Rows.RATES,
+        series=(
+            Series("commits", ("xact_commit_per_second",), GREEN),
+            Series("rollbacks", ("xact_rollback_per_second",), PURPLE),
+            Series("new sessions", ("sessions_per_second",), SKY),
+        ),
+    ),
+    Panel(
+        name="clients",
+        title="Clients and servers",
+        note="of the pooler",
+        unit="count",
+        rows=Rows.POOLER,
+        series=(
+            Series("clients served", ("client_active",), SKY),
+            Series("clients waiting", ("client_waiting",), PURPLE),
+            Series("servers busy", ("server_active",), GREEN),
+            Series("servers free", ("server_idle",), GREY),
+        ),
+    ),
+)
+
+PANELS: dict[str, Panel] = {panel.name: panel for panel in _PANELS}
+DEFAULT = {
+    "postgresql": ("connections", "waiters", "statements", "oldest_wait", "waits", "throughput"),
+    "pgbouncer": ("waiters", "oldest_wait", "clients"),
+}
+"""The panels of a target's page by its kind, most telling first."""
+
+
+def choose(kind: str, names: str | None, *, pooled: bool) -> tuple[Panel, ...]:
+    """The panels called *names* (comma-separated), or all that suit a target of *kind*.
+
+    pooled: whether a pooler is known, in front of it or it itself.
+    Raises ValueError that says which ones there are.
+    """
+    fitting = [n for n in DEFAULT[kind] if pooled or PANELS[n].rows is not Rows.POOLS]
+    if not names:
+        return tuple(PANELS[name] for name in fitting)
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    wrong = [name for name in wanted if name not in DEFAULT[kind]]
+    if wrong or not wanted:
+        raise ValueError(
+            f"{(wrong or ['nothing'])[0][:40]!r} is not a panel of a {kind} target; "
+            f"choose from {', '.join(DEFAULT[kind])}"
+        )
+    return tuple(PANELS[name] for name in dict.fromkeys(wanted))
+
+
+def limits_of(panel: Panel, rules: Rules) -> tuple[Limit, ...]:
+    """The panel's limit lines, with those of the alert rules where they apply."""
+    if panel.name == "statements" and rules.long_statement.enabled:
+        rule = rules.long_statement
+        return (
+            *panel.limits,
+            Limit("statement: warning", "warning", value=rule.warning_seconds),
+            Limit("statement: critical", "critical", value=rule.critical_seconds),
+        )
+    if panel.name == "oldest_wait" and rules.pool_waiters.enabled:
+        waiters = rules.pool_waiters
+        return (
+            *panel.limits,
+            Limit("warning", "warning", value=waiters.warning_seconds, stretch=True),
+            Limit("critical", "critical", value=waiters.critical_seconds),
+        )
+    return panel.limits

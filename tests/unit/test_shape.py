@@ -1,0 +1,309 @@
+"""What pages say about what the store says."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from dashboard import cards, words
+from dashboard.shape import (
+    Health,
+    Status,
+    alert_table,
+    figures,
+    health_of,
+    pool_table,
+    session_table,
+    systems,
+)
+from dashboard.span import iso, parse_moment, parse_span
+from model.alerting import Severity, Verdict
+from model.config import Config
+from model.rules import Rules
+from model.targets import Target
+from store.latest import SessionRow, TargetNow
+from tests.filled_store import HOSTILE, alert
+
+T0 = datetime(2030, 1, 1, tzinfo=UTC)
+SHOP = Target(name="shop", kind="postgresql")
+POOL = Target(name="shop-pool", kind="pgbouncer", serves=("shop",))
+CONFIG = Config.model_validate(
+    {
+        "target": [
+            {"name": "shop", "kind": "postgresql"},
+            {"name": "b", "kind": "postgresql"},
+            {"name": "shop-pool", "kind": "pgbouncer", "serves": ["shop"]},
+        ]
+    }
+)
+
+
+def seen(name: str = "shop", at: datetime | None = T0, up: bool = True, **more: Any) -> TargetNow:
+    columns = {
+        "slots_used": 31,
+        "ordinary_capacity": 97,
+        "max_connections": 100,
+        "active": 8,
+        "idle": 20,
+        "idle_in_transaction": 2,
+        "idle_in_transaction_aborted": 1,
+    }
+    values: dict[str, Any] = {
+        "name": name,
+        "kind": "postgresql",
+        "at": at,
+        "up": up,
+        "failure": None,
+        "reason": None,
+        "degraded": None,
+        "poll_seconds": 0.01,
+        "good_at": at,
+        "version": "18.6",
+        "role": "primary",
+        "columns": columns if up else dict.fromkeys(columns),
+        "pools": (),
+        "verdict": None,
+        "verdict_at": None,
+    }
+    return TargetNow(**(values | more))
+
+
+def pooler(waiting: int, oldest: float) -> TargetNow:
+    columns = {
+        "client_waiting": waiting,
+        "maxwait_seconds": oldest,
+        "server_active": 8,
+        "server_idle": 0,
+        "client_active": 14,
+    }
+    return seen("shop-pool", kind="pgbouncer", columns=columns, version="1.18.0", role=None)
+
+
+def verdict(severity: Severity | None, sentence: str = "24 clients wait.") -> Verdict:
+    return Verdict("pooler", "pool_full", sentence, severity, ("8 of 8 busy",), "Look at pid 7.")
+
+
+def session(pid: int, **more: Any) -> SessionRow:
+    values: dict[str, Any] = {
+        "pid": pid,
+        "backend_start": T0,
+        "database": "shop",
+        "role": "app",
+        "application": "web",
+        "client": "10.0.0.1:5000",
+        "state": "active",
+        "wait_event_type": None,
+        "wait_event": None,
+        "blocked_by": (),
+        "statement": "SELECT $1",
+        "session_seconds": 60.0,
+        "xact_seconds": 5.0,
+        "statement_seconds": 2.0,
+        "state_seconds": 2.0,
+        "started_at": T0,
+        "ended_at": None,
+    }
+    return SessionRow(**(values | more))
+
+
+@pytest.mark.parametrize(
+    ("now", "later", "status", "said"),
+    [
+        (None, 0, Status.WAITING, "no data yet"),
+        (seen(at=None), 0, Status.WAITING, "no data yet"),
+        (seen(), 4, Status.OK, "66 of 97 slots are free"),
+        (seen(), 180, Status.STALE, "no new data for 3 min — is “headroom run” running?"),
+        (seen(up=False, reason="refused"), 1, Status.DOWN, "does not answer: refused."),
+        (seen(up=False, reason="is it up?"), 1, Status.DOWN, "does not answer: is it up?"),
+        # Old data are stale, even if the last word was that it is down or in trouble.
+        (seen(up=False, reason="refused"), 180, Status.STALE, "no new data"),
+        (seen(verdict=verdict(Severity.CRITICAL)), 180, Status.STALE, "no new data"),
+        (seen(verdict=verdict(Severity.CRITICAL)), 1, Status.CRITICAL, "24 clients wait."),
+        (seen(verdict=verdict(None, "All is well.")), 1, Status.OK, "All is well."),
+    ],
+)
+def test_a_target_is_what_its_newest_data_say(now, later, status, said) -> None:
+    health = health_of(SHOP, now, [], T0 + timedelta(seconds=later))
+    assert health.status is status
+    assert said in health.sentence
+
+
+def test_a_firing_alert_speaks_where_no_verdict_does() -> None:
+    firing = alert(T0, "Waiters!", Severity.WARNING, "shop")
+    calm = seen(verdict=verdict(None, "All is well."))
+    for now in (seen(), calm):
+        health = health_of(SHOP, now, [firing], T0)
+        assert (health.status, health.sentence) == (Status.WARNING, "Waiters!")
+
+
+def test_systems_come_worst_first_and_a_pooler_belongs_to_its_server() -> None:
+    now = [seen(), pooler(24, 6.1), seen("b", verdict=verdict(Severity.WARNING))]
+    found = systems(CONFIG, now, [alert(T0, "24 wait", Severity.CRITICAL, "shop-pool")], T0)
+    assert [(s.name, s.health.status) for s in found] == [("shop", "critical"), ("b", "warning")]
+    assert found[0].waiters == 24
+    assert found[0].oldest_wait_seconds == 6.1
+    assert found[0].states == {"active": 8, "idle in transaction": 3, "idle": 20, "other": 0}
+
+
+def test_what_is_not_known_is_not_zero() -> None:
+    found = systems(CONFIG, [seen(up=False)], [], T0)
+    shop = next(s for s in found if s.name == "shop")
+    assert shop.waiters is None
+    assert shop.headroom is None
+    assert [f.value for f in figures(shop, Rules())][:2] == ["– / –", "–"]
+
+
+def test_figures_turn_amber_and_red_at_the_limits_of_the_rules() -> None:
+    def status(**columns: Any) -> dict[str, Status]:
+        now = seen(columns={"ordinary_capacity": 100, **columns})
+        system = systems(CONFIG, [now, pooler(3, 0.7)], [], T0)
+        shop = next(s for s in system if s.name == "shop")
+        return {f.label: f.status for f in figures(shop, Rules())}
+
+    assert status(slots_used=79)["Connections"] is Status.OK
+    assert status(slots_used=80)["Connections"] is Status.WARNING
+    assert status(slots_used=95)["Connections"] is Status.CRITICAL
+    assert status(longest_statement_seconds=300.0)["Longest statement"] is Status.CRITICAL
+    assert status()["Clients waiting"] is Status.WARNING
+
+
+def test_a_pooler_has_figures_of_its_own() -> None:
+    alone = Config.model_validate({"target": [{"name": "shop-pool", "kind": "pgbouncer"}]})
+    (system,) = systems(alone, [pooler(24, 6.1)], [], T0)
+    assert {f.label: f.value for f in figures(system, Rules())} == {
+        "Clients waiting": "24",
+        "Clients served": "14",
+        "Servers busy": "8 / 8",
+    }
+
+
+def test_sessions_come_longest_first_and_idle_ones_only_on_request() -> None:
+    rows = [
+        session(1),
+        session(2, state="idle", xact_seconds=None, statement_seconds=None, state_seconds=900.0),
+        session(3, state="idle in transaction", statement_seconds=None, xact_seconds=192.0),
+    ]
+    assert list(session_table(rows, everyone=False)["pid"]) == [3, 1]
+    assert list(session_table(rows, everyone=True)["pid"]) == [2, 3, 1]
+
+
+def test_a_session_table_without_rows_has_its_columns() -> None:
+    assert "statement" in session_table([], everyone=True).columns
+
+
+def test_an_active_session_without_a_wait_event_is_on_cpu() -> None:
+    rows = [session(1), session(2, wait_event_type="Lock", wait_event="tuple", blocked_by=(7, 8))]
+    table = session_table(rows, everyone=True).set_index("pid")
+    assert table.loc[1, "wait"] == "CPU"
+    assert table.loc[2, "wait"] == "Lock: tuple"
+    assert table.loc[2, "blocked by"] == "7, 8"
+
+
+def test_a_pid_that_was_reused_is_another_session() -> None:
+    rows = [session(1), session(1, backend_start=T0 + timedelta(seconds=1))]
+    assert session_table(rows, everyone=True)["session"].nunique() == 2
+
+
+def test_the_pools_of_a_pooler_leave_out_its_console() -> None:
+    pool = {
+        "user": "app",
+        "client_waiting": 1,
+        "maxwait_seconds": 0.1,
+        "client_active": 1,
+        "server_active": 1,
+        "server_idle": 0,
+        "pool_size": 2,
+        "pool_mode": None,
+    }
+    pools = ({"database": "pgbouncer", **pool}, {"database": "shop", **pool})
+    assert list(pool_table(seen("p", pools=pools))["database"]) == ["shop"]
+
+
+def test_alerts_say_what_to_do_first_and_the_newest_comes_first() -> None:
+    found = [alert(T0 + timedelta(seconds=s), f"at {s}", Severity.WARNING, "shop") for s in (1, 9)]
+    table = alert_table(found, T0 + timedelta(seconds=69))
+    assert list(table["what"]) == ["at 9", "at 1"]
+    assert list(table["lasted"]) == ["1 min", "1 min 8 s"]
+
+
+def test_hostile_names_are_text_on_every_card() -> None:
+    now = [seen(verdict=verdict(Severity.CRITICAL, HOSTILE), version=HOSTILE, role=HOSTILE)]
+    found = systems(CONFIG, now, [alert(T0, HOSTILE, Severity.CRITICAL, "shop")], T0)
+    shop = next(s for s in found if s.name == "shop")
+    health = Health(Status.CRITICAL, HOSTILE, HOSTILE, (HOSTILE,))
+    for html in (
+        cards.card(shop),
+        cards.banner(health, [HOSTILE]),
+        cards.figure_row(figures(shop, Rules())),
+    ):
+        assert "<img" not in html
+        assert "\u202e" not in html
+    assert "&lt;img" in cards.card(shop)
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("plain name", "plain name"),
+        ("line\nbreak\ttab", "line break tab"),
+        ("right\u202eto left", "right�to left"),
+        ("zero\u200bwidth", "zero�width"),
+        ("nul\x00", "nul�"),
+        ("Zoë – ключ – 鍵", "Zoë – ключ – 鍵"),
+    ],
+)
+def test_text_cannot_hide_or_turn_around(raw, shown) -> None:
+    assert words.visible(raw) == shown
+
+
+def test_a_name_in_markdown_is_only_a_name() -> None:
+    assert words.literal("a_b") == r"a\_b"
+    assert words.literal(":smile: [x](y)") == r"\:smile\: \[x\]\(y\)"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(None, "–"), (0, "0 s"), (0.25, "250 ms"), (6.1, "6.1 s"), (192, "3 min 12 s")],
+)
+def test_ages_are_words(seconds, said) -> None:
+    assert words.age(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("params", "start", "end", "live"),
+    [
+        ({}, -900, 0, True),
+        ({"range": "1h"}, -3600, 0, True),
+        ({"from": "2029-12-31T23:00:00Z", "to": "2029-12-31T23:30:00Z"}, -3600, -1800, False),
+        ({"from": "2029-12-31T23:00:00Z"}, -3600, 0, False),
+        ({"from": "2030-01-01T00:30:00 01:00"}, -1800, 0, False),  # a plus that was not encoded
+        ({"from": "2029-12-31 23:00:00"}, -3600, 0, False),  # no zone: UTC
+    ],
+)
+def test_the_url_says_the_range(params, start, end, live) -> None:
+    span = parse_span(params, T0)
+    assert (span.start - T0).total_seconds() == start
+    assert (span.end - T0).total_seconds() == end
+    assert span.live is live
+    assert parse_span(span.params(), T0) == span
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"range": "2m"}, "choose one of 5m, 15m"),
+        ({"from": "yesterday"}, "write it like 2030-01-01T03:12:05Z"),
+        ({"from": "2030-01-01", "to": "2029-01-01"}, "'from' must be before 'to'"),
+        ({"from": "2020-01-01"}, "not be longer than 400 days"),
+    ],
+)
+def test_a_range_that_cannot_be_read_says_what_is_allowed(params, said) -> None:
+    with pytest.raises(ValueError, match=said):
+        parse_span(params, T0)
+
+
+def test_a_moment_survives_its_url() -> None:
+    moment = datetime(2030, 1, 1, 3, 12, 5, 250000, tzinfo=UTC)
+    assert parse_moment(iso(moment)) == moment
