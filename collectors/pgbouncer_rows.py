@@ -107,7 +107,7 @@ def pooler(
             client_waiting=whole.client_waiting + pool.client_waiting,
             server_active=whole.server_active + pool.server_active,
             server_idle=whole.server_idle + pool.server_idle + pool.server_used,
-            maxwait_seconds=max(whole.maxwait_seconds, pool.maxwait_seconds),
+            maxwait_seconds=max(whole.maxwait_seconds or 0.0, pool.maxwait_seconds or 0.0),
         )
     return whole
 

@@ -58,6 +58,26 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
+class LockWait:
+    """One session that waits for a lock, with its place in the tree of waiters.
+
+    Source: pg_blocking_pids() and pg_locks,
+    https://www.postgresql.org/docs/current/view-pg-locks.html
+    """
+
+    pid: int
+    backend_start: datetime
+    blocked_by: tuple[int, ...]  # pids; 0 is a prepared transaction
+    root: int | None  # the pid at the head of its queue; None when the waits form a cycle
+    depth: int  # 1 waits for the root itself
+    soft: bool  # nobody in its way holds the lock; they only queue ahead of it
+    lock_type: str | None  # "relation", "transactionid", "tuple", "advisory", …
+    mode: str | None  # "AccessExclusiveLock", …
+    relation: str | None  # "public.orders"; None where the lock is not about one, or unknown
+    wait_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Server:
     """One PostgreSQL server as a whole.
 
@@ -82,6 +102,10 @@ class Server:
     blocked: int | None  # client backends that wait for a lock
     prepared_transactions: int | None = None
     walsenders: int | None = None
+    authenticating: int | None = None  # client backends that are logging in; None before 18
+    oldest_prepared_seconds: float | None = None  # 0.0 when there is none
+    system_identifier: str | None = None  # the same on all copies of one cluster
+    folded_applications: int = 0  # distinct names beyond the cap, counted as "__other__"
 
     @property
     def ordinary_capacity(self) -> int:
@@ -116,6 +140,20 @@ class Database:
     active_seconds_total: float | None
     idle_in_transaction_seconds_total: float | None
     stats_reset_at: datetime | None
+    connections: int | None = None  # client backends of it right now; what the limit counts
+    session_seconds_total: float | None = None  # repaired: rejected logins corrupt the server's
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A role with a CONNECTION LIMIT, and how much of it is used.
+
+    Source: https://www.postgresql.org/docs/current/view-pg-roles.html
+    """
+
+    name: str
+    connection_limit: int
+    connections: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +172,12 @@ class Pool:
     server_used: int
     server_tested: int
     server_login: int
-    maxwait_seconds: float  # of the oldest client in the queue; 0 for one that waits at login
+    maxwait_seconds: float | None  # as reported: 0 for clients that wait at login
     pool_mode: str | None
     pool_size: int | None  # server connections this pool may open; None not known yet
+    reserve_pool_size: int | None = None  # more of them, for clients that waited long
+    oldest_wait_seconds: float | None = None  # clients at login included; None not known
+    process: str | None = None  # which of several pooler processes; None the only one
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +196,30 @@ class PoolDatabase:
     wait_seconds_total: float
     received_bytes_total: int
     sent_bytes_total: int
+    assignments_total: int | None = None  # times a client was given a server; 1.23+
+    max_connections: int | None = None  # max_db_connections; None no limit, or not known
+    current_connections: int | None = None  # what that limit counts
+    paused: bool | None = None
+    disabled: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One client of a pooler, and the backend that works for it right now.
+
+    Source: SHOW CLIENTS and SHOW SERVERS, https://www.pgbouncer.org/usage.html
+    """
+
+    client: str  # "10.0.3.7:51512"; "local" for a Unix socket
+    client_id: str  # identifies it as long as it is connected
+    application: str
+    database: str
+    user: str
+    state: str  # "active", "waiting", …
+    wait_seconds: float | None  # waiting clients only: how long they have queued
+    connected_at: datetime | None
+    backend_pid: int | None  # None: no backend works for it, or not reported
+    process: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,13 +235,18 @@ class Pooler:
     used_servers: int
     max_client_conn: int | None
     default_pool_size: int | None
-    paused: bool | None  # None where the version cannot tell (SHOW STATE is 1.19+)
+    paused: bool | None  # None where the version cannot tell and no canary looks
 
     client_active: int = 0  # sums over its pools
     client_waiting: int = 0
     server_active: int = 0
     server_idle: int = 0
-    maxwait_seconds: float = 0.0
+    maxwait_seconds: float | None = 0.0
+    product: str = "PgBouncer"
+    processes: int = 1  # several behind one port are told apart and summed
+    max_db_connections: int | None = None
+    query_wait_timeout_seconds: float | None = None
+    canary_seconds: float | None = None  # how long a query through the pooler took
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +269,9 @@ class Sample:
     server: Server | None = None
     sessions: tuple[Session, ...] | None = None  # None: not asked or hidden; () nobody
     databases: tuple[Database, ...] | None = None  # None: not due in this poll
+    roles: tuple[Role, ...] | None = None  # those with a limit; None: not due in this poll
+    lock_waits: tuple[LockWait, ...] | None = None  # () nobody waits; None: could not be asked
     pooler: Pooler | None = None
     pools: tuple[Pool, ...] | None = None
     pool_databases: tuple[PoolDatabase, ...] | None = None
+    links: tuple[Link, ...] | None = None  # None: not due in this poll

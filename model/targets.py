@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from model.durations import Duration
 
-Kind = Literal["postgresql", "pgbouncer"]
+Kind = Literal["postgresql", "pgbouncer", "pgpool", "pgcat", "odyssey"]
+POOLERS: tuple[Kind, ...] = ("pgbouncer", "pgpool", "pgcat", "odyssey")
 
 
 class Target(BaseModel):
@@ -29,7 +30,12 @@ class Target(BaseModel):
     timeout: Duration | None = Field(default=None, gt=0.0, le=60.0)
     """Seconds until a poll is given up; by default the interval, at least 1 s and at most 5 s."""
     serves: tuple[str, ...] = ()
-    """pgbouncer only: the names of the postgresql targets behind it."""
+    """Poolers only: the names of the postgresql targets behind it."""
+
+    @property
+    def is_pooler(self) -> bool:
+        """Whether it stands between clients and servers."""
+        return self.kind in POOLERS
 
     @property
     def deadline_seconds(self) -> float:
@@ -38,6 +44,6 @@ class Target(BaseModel):
 
     @model_validator(mode="after")
     def _only_poolers_serve(self) -> Target:
-        if self.serves and self.kind != "pgbouncer":
-            raise ValueError("'serves' belongs to a pooler (kind = \"pgbouncer\")")
+        if self.serves and not self.is_pooler:
+            raise ValueError(f"'serves' belongs to a pooler (kind = {', '.join(POOLERS)})")
         return self

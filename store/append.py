@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection, Table, bindparam, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import Connection, Table, bindparam, func, select, update
+from sqlalchemy.dialects.sqlite import insert
 
-from model.samples import Sample, Server
-from store import tables
+from model.samples import Link, LockWait, Sample, Server, Session
+from store import episodes, tables
 from store.database import Store
-from store.episodes import Episode, Identity, fold
+from store.episodes import Episode
+
+T = TypeVar("T")
 
 _STATES = ("active", "idle", "idle in transaction", "idle in transaction (aborted)")
 _WAITS = {
@@ -24,16 +27,68 @@ _WAITS = {
     "IO": "wait_io",
     "Client": "wait_client",
 }
-_END_EPISODE = (
-    update(tables.session)
-    .where(
-        tables.session.c.target_id == bindparam("b_target_id"),
-        tables.session.c.started_at == bindparam("b_started_at"),
-        tables.session.c.pid == bindparam("b_pid"),
-        tables.session.c.backend_start == bindparam("b_backend_start"),
-    )
-    .values(ended_at=bindparam("b_ended_at"))
+Rows = dict[Table, list[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind(Generic[T]):
+    """One kind of episode: which part of a sample, how it is told apart, which row it is."""
+
+    table: Table
+    part: Callable[[Sample], Sequence[T] | None]
+    identity: Callable[[T], Hashable]
+    same: Callable[[T, T], bool]
+    row: Callable[[T], dict[str, Any]]
+    key: tuple[str, ...]  # primary key beside target_id and started_at
+
+
+def _session_row(session: Session) -> dict[str, Any]:
+    row = _fields(session, but=_AGES)
+    return {**row, "statement_id": None, "blocked_by": _pids(session.blocked_by) or None}
+
+
+def _wait_row(wait: LockWait) -> dict[str, Any]:
+    row = _fields(wait, but=("wait_seconds",))
+    return {**row, "blocked_by": _pids(wait.blocked_by), "waited_seconds": wait.wait_seconds}
+
+
+def _link_row(link: Link) -> dict[str, Any]:
+    return {**_fields(link, but=("wait_seconds",)), "waited_seconds": link.wait_seconds}
+
+
+def _pids(pids: tuple[int, ...]) -> str:
+    return ",".join(map(str, pids))
+
+
+# Ages are found again from the timestamps; the text is kept once, in a table of its own.
+_AGES = ("statement", "session_seconds", "xact_seconds", "statement_seconds", "state_seconds")
+_BACKEND = ("pid", "backend_start")
+
+_SESSIONS = _Kind(
+    tables.session,
+    lambda sample: sample.sessions,
+    episodes.session_identity,
+    episodes.same_session,
+    _session_row,
+    _BACKEND,
 )
+_LOCK_WAITS = _Kind(
+    tables.lock_wait,
+    lambda sample: sample.lock_waits,
+    episodes.wait_identity,
+    episodes.same_wait,
+    _wait_row,
+    _BACKEND,
+)
+_LINKS = _Kind(
+    tables.client_link,
+    lambda sample: sample.links,
+    episodes.link_identity,
+    episodes.same_link,
+    _link_row,
+    ("client_id",),
+)
+_KINDS: tuple[_Kind[Any], ...] = (_SESSIONS, _LOCK_WAITS, _LINKS)
 
 
 class Appender:
@@ -47,7 +102,7 @@ class Appender:
         self._store = store
         self._ids: dict[tuple[str, tuple[Any, ...]], int] = {}
         self._statements: set[int] = set()
-        self._open: dict[int, dict[Identity, Episode]] = {}
+        self._open: dict[tuple[str, int], dict[Hashable, Episode[Any]]] = {}
         with store.write(durable=False) as connection:
             end_orphans(connection)
 
@@ -56,11 +111,11 @@ class Appender:
         open_before = dict(self._open)
         try:
             with self._store.write(durable=False) as connection:
-                rows: dict[Table, list[dict[str, Any]]] = defaultdict(list)
+                rows: Rows = defaultdict(list)
                 for sample in samples:
                     self._rows(connection, sample, rows)
                 for table, values in rows.items():
-                    connection.execute(sqlite_insert(table).on_conflict_do_nothing(), values)
+                    connection.execute(insert(table).on_conflict_do_nothing(), values)
         except BaseException:
             # The transaction is gone, and with it perhaps rows that the caches believe in.
             self._open = open_before
@@ -71,13 +126,13 @@ class Appender:
     def end_all(self, at: datetime) -> None:
         """End every open episode at *at*: we stop looking now."""
         with self._store.write(durable=False) as connection:
-            for target_id, episodes in self._open.items():
-                _end(connection, target_id, episodes.values(), at)
+            for kind in _KINDS:
+                for (table, target_id), found in self._open.items():
+                    if table == kind.table.name:
+                        _end(connection, kind, target_id, found.values(), at)
         self._open = {}
 
-    def _rows(
-        self, connection: Connection, sample: Sample, rows: dict[Table, list[dict[str, Any]]]
-    ) -> None:
+    def _rows(self, connection: Connection, sample: Sample, rows: Rows) -> None:
         target_id = self._id(connection, tables.target, name=sample.target, kind=sample.kind)
         at = {"target_id": target_id, "at": sample.at}
         poll = {
@@ -100,11 +155,10 @@ class Appender:
                 {**at, "database_id": database_id, **_fields(database, but=("name",))}
             )
         for pool in sample.pools or ():
-            pool_id = self._id(
-                connection, tables.pool, target_id=target_id, database=pool.database, user=pool.user
-            )
+            names = {"database": pool.database, "user": pool.user, "process": pool.process or ""}
+            pool_id = self._id(connection, tables.pool, target_id=target_id, **names)
             rows[tables.pool_sample].append(
-                {**at, "pool_id": pool_id, **_fields(pool, but=("database", "user"))}
+                {**at, "pool_id": pool_id, **_fields(pool, but=tuple(names))}
             )
         for counters in sample.pool_databases or ():
             database_id = self._id(
@@ -113,49 +167,45 @@ class Appender:
             rows[tables.pool_database_sample].append(
                 {**at, "database_id": database_id, **_fields(counters, but=("name",))}
             )
-        if sample.sessions is not None:
-            self._fold_sessions(connection, target_id, sample, rows)
+        for role in sample.roles or ():
+            role_id = self._id(connection, tables.role, target_id=target_id, name=role.name)
+            rows[tables.role_sample].append(
+                {**at, "role_id": role_id, **_fields(role, but=("name",))}
+            )
+        for kind in _KINDS:
+            self._fold(connection, kind, target_id, sample, rows)
 
-    def _fold_sessions(
+    def _fold(
         self,
         connection: Connection,
+        kind: _Kind[Any],
         target_id: int,
         sample: Sample,
-        rows: dict[Table, list[dict[str, Any]]],
+        rows: Rows,
     ) -> None:
-        step = fold(self._open.get(target_id, {}), sample.sessions or (), sample.at)
-        self._open[target_id] = step.open
+        snapshot, at = kind.part(sample), sample.at
+        if snapshot is None:  # not looked at, or hidden: nothing is known to have ended
+            return
+        where = (kind.table.name, target_id)
+        step = episodes.fold(
+            self._open.get(where, {}), snapshot, at, identity=kind.identity, same=kind.same
+        )
+        self._open[where] = step.open
         # An episode that began in this very batch must be there before it can be ended.
-        waiting = rows.pop(tables.session, [])
-        if waiting:
-            connection.execute(sqlite_insert(tables.session).on_conflict_do_nothing(), waiting)
-        _end(connection, target_id, step.ended, sample.at)
+        if step.ended and (waiting := rows.pop(kind.table, None)):
+            connection.execute(insert(kind.table).on_conflict_do_nothing(), waiting)
+        _end(connection, kind, target_id, step.ended, at)
         for episode in step.began:
-            session = episode.session
-            rows[tables.session].append(
-                {
-                    "target_id": target_id,
-                    "started_at": episode.started_at,
-                    "pid": session.pid,
-                    "backend_start": session.backend_start,
-                    "database": session.database,
-                    "role": session.role,
-                    "application": session.application,
-                    "client": session.client,
-                    "state": session.state,
-                    "wait_event_type": session.wait_event_type,
-                    "wait_event": session.wait_event,
-                    "xact_start": session.xact_start,
-                    "query_start": session.query_start,
-                    "state_change": session.state_change,
-                    "statement_id": self._statement_id(session.statement, rows),
-                    "blocked_by": ",".join(map(str, session.blocked_by)) or None,
-                }
-            )
+            row = {
+                "target_id": target_id,
+                "started_at": episode.started_at,
+                **kind.row(episode.what),
+            }
+            if kind is _SESSIONS:
+                row["statement_id"] = self._statement_id(episode.what.statement, rows)
+            rows[kind.table].append(row)
 
-    def _statement_id(
-        self, text: str | None, rows: dict[Table, list[dict[str, Any]]]
-    ) -> int | None:
+    def _statement_id(self, text: str | None, rows: Rows) -> int | None:
         if text is None:
             return None
         digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
@@ -190,31 +240,42 @@ def _number_of(connection: Connection, table: Table, names: dict[str, Any]) -> i
 
 def end_orphans(connection: Connection) -> None:
     """End the episodes of a run that was killed at the last moment it saw their target."""
-    last = (
-        select(func.max(tables.server_sample.c.at))
-        .where(tables.server_sample.c.target_id == tables.session.c.target_id)
-        .scalar_subquery()
-    )
-    connection.execute(
-        update(tables.session)
-        .where(tables.session.c.ended_at.is_(None))
-        .values(ended_at=func.coalesce(last, tables.session.c.started_at))
-    )
+    for kind in _KINDS:
+        polls = tables.pooler_sample if kind is _LINKS else tables.server_sample
+        last = (
+            select(func.max(polls.c.at))
+            .where(polls.c.target_id == kind.table.c.target_id)
+            .scalar_subquery()
+        )
+        connection.execute(
+            update(kind.table)
+            .where(kind.table.c.ended_at.is_(None))
+            .values(ended_at=func.coalesce(last, kind.table.c.started_at))
+        )
 
 
-def _end(connection: Connection, target_id: int, episodes: Iterable[Episode], at: datetime) -> None:
+def _end(
+    connection: Connection,
+    kind: _Kind[Any],
+    target_id: int,
+    ended: Iterable[Episode[Any]],
+    at: datetime,
+) -> None:
+    key = ("target_id", "started_at", *kind.key)
     values = [
         {
             "b_target_id": target_id,
             "b_started_at": episode.started_at,
-            "b_pid": episode.session.pid,
-            "b_backend_start": episode.session.backend_start,
+            **{f"b_{name}": getattr(episode.what, name) for name in kind.key},
             "b_ended_at": at,
         }
-        for episode in episodes
+        for episode in ended
     ]
     if values:
-        connection.execute(_END_EPISODE, values)
+        same_row = [kind.table.c[name] == bindparam(f"b_{name}") for name in key]
+        connection.execute(
+            update(kind.table).where(*same_row).values(ended_at=bindparam("b_ended_at")), values
+        )
 
 
 def _fields(noun: Any, but: tuple[str, ...]) -> dict[str, Any]:

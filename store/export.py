@@ -19,7 +19,10 @@ _BY_TARGET = {
     "pools": tables.pool_sample,
     "pool_databases": tables.pool_database_sample,
     "databases": tables.database_sample,
+    "roles": tables.role_sample,
     "sessions": tables.session,
+    "lock_waits": tables.lock_wait,
+    "links": tables.client_link,
     "verdicts": tables.verdict,
 }
 TABLES = (*_BY_TARGET, "alerts", "outbox")
@@ -57,25 +60,28 @@ def export(
 def _of_targets(
     table: Table, target: str | None, since: datetime | None, until: datetime | None
 ) -> Select[Any]:
-    hidden = {"target_id", "pool_id", "database_id", "statement_id"}
+    hidden = {"target_id", "pool_id", "database_id", "role_id", "statement_id"}
     columns: list[ColumnElement[Any]] = [tables.target.c.name.label("target")]
     source = table.join(tables.target, tables.target.c.id == table.c.target_id)
     if "pool_id" in table.c:
         source = source.join(tables.pool, tables.pool.c.id == table.c.pool_id)
-        columns += [tables.pool.c.database, tables.pool.c.user]
+        columns += [tables.pool.c.database, tables.pool.c.user, tables.pool.c.process]
     if "database_id" in table.c:
         source = source.join(tables.database, tables.database.c.id == table.c.database_id)
         columns.append(tables.database.c.name.label("database"))
+    if "role_id" in table.c:
+        source = source.join(tables.role, tables.role.c.id == table.c.role_id)
+        columns.append(tables.role.c.name.label("role"))
     columns += [column for column in table.c if column.name not in hidden]
     if "statement_id" in table.c:
         source = source.outerjoin(tables.statement, tables.statement.c.id == table.c.statement_id)
         columns.append(tables.statement.c.text.label("statement"))
-    is_session = table is tables.session
-    start = table.c.started_at if is_session else table.c.at
+    is_episode = "ended_at" in table.c
+    start = table.c.started_at if is_episode else table.c.at
     query = select(*columns).select_from(source).order_by(start)
     if target is not None:
         query = query.where(tables.target.c.name == target)
-    if since is not None and is_session:
+    if since is not None and is_episode:
         query = query.where(or_(table.c.ended_at.is_(None), table.c.ended_at > since))
     elif since is not None:
         query = query.where(start >= since)

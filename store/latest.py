@@ -116,7 +116,7 @@ def _pools_at(
 ) -> tuple[Mapping[str, Any], ...]:
     pool, sample = tables.pool, tables.pool_sample
     rows = connection.execute(
-        select(pool.c.database, pool.c.user, sample)
+        select(pool.c.database, pool.c.user, pool.c.process, sample)
         .join(sample, and_(sample.c.target_id == pool.c.target_id, sample.c.pool_id == pool.c.id))
         .where(pool.c.target_id == target_id, sample.c.at == at)
         .order_by(sample.c.client_waiting.desc(), pool.c.database, pool.c.user)

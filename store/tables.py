@@ -26,6 +26,8 @@ from sqlalchemy import (
     text,
 )
 
+from model.metrics import metrics_of
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 metadata = MetaData(
@@ -128,11 +130,15 @@ server_sample = Table(
             "wait_other",
             "prepared_transactions",
             "walsenders",
+            "authenticating",
+            "folded_applications",
         )
     ),
     Column("longest_statement_seconds", Float),
     Column("longest_transaction_seconds", Float),
     Column("longest_idle_in_transaction_seconds", Float),
+    Column("oldest_prepared_seconds", Float),
+    Column("system_identifier", Text),
     PrimaryKeyConstraint("target_id", "at"),
     sqlite_with_rowid=False,
 )
@@ -154,10 +160,15 @@ pooler_sample = Table(
             "client_waiting",
             "server_active",
             "server_idle",
+            "max_db_connections",
+            "processes",
         )
     ),
+    Column("product", Text),
     Column("paused", Boolean),
     Column("maxwait_seconds", Float),
+    Column("canary_seconds", Float),
+    Column("query_wait_timeout_seconds", Float),
     PrimaryKeyConstraint("target_id", "at"),
     sqlite_with_rowid=False,
 )
@@ -169,7 +180,8 @@ pool = Table(
     Column("target_id", Integer, nullable=False),
     Column("database", Text, nullable=False),
     Column("user", Text, nullable=False),
-    UniqueConstraint("target_id", "database", "user"),
+    Column("process", Text, nullable=False, server_default=""),  # "" where there is only one
+    UniqueConstraint("target_id", "database", "user", "process"),
 )
 
 pool_sample = Table(
@@ -189,9 +201,11 @@ pool_sample = Table(
             "server_tested",
             "server_login",
             "pool_size",
+            "reserve_pool_size",
         )
     ),
     Column("maxwait_seconds", Float),
+    Column("oldest_wait_seconds", Float),
     Column("pool_mode", Text),
     PrimaryKeyConstraint("target_id", "pool_id", "at"),
     sqlite_with_rowid=False,
@@ -205,8 +219,16 @@ pool_database_sample = Table(
     Column("at", Instant, nullable=False),
     *(
         Column(name, BigInteger)
-        for name in ("xact_total", "query_total", "received_bytes_total", "sent_bytes_total")
+        for name in (
+            "xact_total",
+            "query_total",
+            "assignments_total",
+            "received_bytes_total",
+            "sent_bytes_total",
+        )
     ),
+    *(Column(name, Integer) for name in ("max_connections", "current_connections")),
+    *(Column(name, Boolean) for name in ("paused", "disabled")),
     *(
         Column(name, Float)
         for name in ("xact_seconds_total", "query_seconds_total", "wait_seconds_total")
@@ -231,6 +253,7 @@ database_sample = Table(
     Column("database_id", Integer, nullable=False),
     Column("at", Instant, nullable=False),
     Column("connection_limit", Integer),
+    Column("connections", Integer),
     Column("backends", Integer),
     *(
         Column(name, BigInteger)
@@ -243,6 +266,7 @@ database_sample = Table(
             "sessions_killed_total",
         )
     ),
+    Column("session_seconds_total", Float),
     Column("active_seconds_total", Float),
     Column("idle_in_transaction_seconds_total", Float),
     Column("stats_reset_at", ServerInstant),
@@ -284,6 +308,72 @@ session = Table(
     sqlite_with_rowid=False,
 )
 Index("ix_session_open", session.c.target_id, sqlite_where=text("ended_at IS NULL"))
+
+lock_wait = Table(
+    "lock_wait",
+    metadata,
+    # One row for one wait of one session, from when it was first seen until it was over.
+    Column("target_id", Integer, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("backend_start", ServerInstant, nullable=False),
+    Column("ended_at", Instant),
+    Column("blocked_by", Text, nullable=False),  # pids, comma-separated; 0: prepared transaction
+    Column("root", Integer),
+    Column("depth", Integer, nullable=False),
+    Column("soft", Boolean, nullable=False),
+    Column("lock_type", Text),
+    Column("mode", Text),
+    Column("relation", Text),
+    Column("waited_seconds", Float, nullable=False),  # before it was first seen
+    PrimaryKeyConstraint("target_id", "started_at", "pid", "backend_start"),
+    sqlite_with_rowid=False,
+)
+Index("ix_lock_wait_open", lock_wait.c.target_id, sqlite_where=text("ended_at IS NULL"))
+
+client_link = Table(
+    "client_link",
+    metadata,
+    # One row for as long as a pooler's client has the same state and the same backend.
+    Column("target_id", Integer, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("client_id", Text, nullable=False),
+    Column("ended_at", Instant),
+    Column("client", Text, nullable=False),
+    Column("application", Text, nullable=False),
+    Column("database", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("waited_seconds", Float),  # before it was first seen
+    Column("connected_at", ServerInstant),
+    Column("backend_pid", Integer),
+    Column("process", Text),
+    PrimaryKeyConstraint("target_id", "started_at", "client_id"),
+    sqlite_with_rowid=False,
+)
+Index("ix_client_link_open", client_link.c.target_id, sqlite_where=text("ended_at IS NULL"))
+
+role = Table(
+    "role",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("target_id", Integer, nullable=False),
+    Column("name", Text, nullable=False),
+    UniqueConstraint("target_id", "name"),
+)
+
+role_sample = Table(
+    "role_sample",
+    metadata,
+    # Only roles that have a CONNECTION LIMIT.
+    Column("target_id", Integer, nullable=False),
+    Column("role_id", Integer, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("connection_limit", Integer),
+    Column("connections", Integer),
+    PrimaryKeyConstraint("target_id", "role_id", "at"),
+    sqlite_with_rowid=False,
+)
 
 alert = Table(
     "alert",
@@ -353,10 +443,61 @@ run = Table(
     Column("stopped_at", Instant),  # NULL: still running, or killed
 )
 
+
+def _rollup(table: Table, *identity: str) -> Table:
+    """The roll-up of a sample table: one row a minute or hour instead of one a poll.
+
+    polls: how many samples there are in it; up: how many of them had an answer.
+    A gauge has its minimum, average and maximum, so that a peak survives; a limit and a
+    counter have their last value.
+    """
+    columns: list[Column[Any]] = [Column(name, Integer, nullable=False) for name in identity]
+    for metric in metrics_of(table.name).values():
+        kind = table.c[metric.name].type
+        if metric.fold == "last":
+            columns.append(Column(metric.name, kind))
+        else:
+            columns.append(Column(f"{metric.name}_min", kind))
+            columns.append(Column(f"{metric.name}_avg", Float))
+            columns.append(Column(f"{metric.name}_max", kind))
+    if "stats_reset_at" in table.c:
+        columns.append(Column("stats_reset_at", ServerInstant))
+    return Table(
+        table.name.replace("_sample", "_rollup"),
+        metadata,
+        Column("resolution", Integer, nullable=False),  # seconds: 60 or 3600
+        Column("at", Instant, nullable=False),  # when the minute or hour begins
+        Column("polls", Integer, nullable=False),
+        Column("up", Integer, nullable=False),
+        *columns,
+        PrimaryKeyConstraint(*identity[:1], "resolution", *identity[1:], "at"),
+        sqlite_with_rowid=False,
+    )
+
+
+ROLLUPS: dict[Table, Table] = {
+    server_sample: _rollup(server_sample, "target_id"),
+    pooler_sample: _rollup(pooler_sample, "target_id"),
+    pool_sample: _rollup(pool_sample, "target_id", "pool_id"),
+    pool_database_sample: _rollup(pool_database_sample, "target_id", "database_id"),
+    database_sample: _rollup(database_sample, "target_id", "database_id"),
+    role_sample: _rollup(role_sample, "target_id", "role_id"),
+}
+"""The roll-up of every sample table."""
+
+rollup_state = Table(
+    "rollup_state",
+    metadata,
+    # How far samples are rolled up; a late sample sets it back, and the stretch is done again.
+    Column("name", Text, primary_key=True),
+    Column("until", Instant, nullable=False),
+)
+
 SAMPLE_TABLES: tuple[Table, ...] = (
     server_sample,
     pooler_sample,
     pool_sample,
     pool_database_sample,
     database_sample,
+    role_sample,
 )

@@ -95,21 +95,26 @@ def pool_windows(
     *,
     columns: Sequence[str] | None = None,
 ) -> dict[str, Window]:
-    """Samples of every pool of one PgBouncer target, by "database/user"."""
+    """Samples of every pool of one PgBouncer target, by pool_label()."""
     target_id = id_of(connection, target)
     pools = connection.execute(
-        select(tables.pool.c.id, tables.pool.c.database, tables.pool.c.user)
+        select(tables.pool)
         .where(tables.pool.c.target_id == target_id)
-        .order_by(tables.pool.c.database, tables.pool.c.user)
+        .order_by(tables.pool.c.database, tables.pool.c.user, tables.pool.c.process)
     ).all()
     table = tables.pool_sample
     windows = {}
-    for pool_id, database, user in pools:
-        where = [table.c.target_id == target_id, table.c.pool_id == pool_id]
+    for pool in pools:
+        where = [table.c.target_id == target_id, table.c.pool_id == pool.id]
         window = _window(connection, table, where, (start, end), points, columns=columns)
         if window.at:
-            windows[f"{database}/{user}"] = window
+            windows[pool_label(pool.database, pool.user, pool.process)] = window
     return windows
+
+
+def pool_label(database: str, user: str, process: str) -> str:
+    """ "shop/app", or "shop/app @6433" where several pooler processes have that pool."""
+    return f"{database}/{user} @{process}" if process else f"{database}/{user}"
 
 
 def database_rates(

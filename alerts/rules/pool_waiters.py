@@ -78,16 +78,19 @@ def waiting_pools(window: Window) -> Iterator[tuple[Pool, float]]:
     for pool in newest.pools or ():
         if pool.client_waiting <= 0 or pool.database == "pgbouncer":
             continue
-        wait = pool.maxwait_seconds
-        if wait <= 0:
-            wait = _login_wait(window, pool, newest.at)
-        yield pool, wait
+        wait = _reported_wait(pool)
+        yield pool, wait if wait > 0 else _login_wait(window, pool, newest.at)
+
+
+def _reported_wait(pool: Pool) -> float:
+    """Seconds; 0 where the pooler does not say."""
+    return pool.oldest_wait_seconds or pool.maxwait_seconds or 0.0
 
 
 def _login_wait(window: Window, pool: Pool, at: datetime) -> float:
     def waits_at_login(sample: Sample) -> bool:
         return any(
-            p.client_waiting > 0 and p.maxwait_seconds <= 0
+            p.client_waiting > 0 and _reported_wait(p) <= 0
             for p in sample.pools or ()
             if p.database == pool.database and p.user == pool.user
         )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from model.samples import Session
-from store.episodes import LONGEST, fold
+from store.episodes import LONGEST, Episode, Fold, same_session, session_identity
+from store.episodes import fold as fold_any
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)
 SESSION = Session(
@@ -30,6 +32,14 @@ SESSION = Session(
     statement_seconds=1.0,
     state_seconds=1.0,
 )
+
+
+def fold(
+    before: dict[Any, Episode[Session]], snapshot: list[Session], at: datetime
+) -> Fold[Any, Session]:
+    return fold_any(before, snapshot, at, identity=session_identity, same=same_session)
+
+
 LATER = T0 + timedelta(seconds=1)
 
 
@@ -63,7 +73,7 @@ def test_an_idle_session_that_worked_between_two_polls_stays_one_episode() -> No
 
 def test_a_session_that_left_ends() -> None:
     step = fold(fold({}, [SESSION], T0).open, [], LATER)
-    assert [episode.session.pid for episode in step.ended] == [4711]
+    assert [episode.what.pid for episode in step.ended] == [4711]
     assert step.open == {}
 
 

@@ -309,7 +309,7 @@ def test_every_table_exports_with_names_instead_of_numbers(store: Store, table: 
     Appender(store).append([replace(seen(0), sessions=(SESSION,))])
     with store.read() as connection:
         frame = export(connection, table, "shop", T0, after(1))
-    assert not [column for column in frame if column.endswith("_id") and column != "alert_id"]
+    assert not {"target_id", "pool_id", "database_id", "role_id", "statement_id"} & set(frame)
 
 
 def test_a_failed_write_keeps_nothing_and_the_next_one_works(
