@@ -113,10 +113,12 @@ def _slots(system: System) -> str:
 
 
 def _numbers(system: System) -> str:
-    pairs = [
-        ("waiting", words.count(system.waiters)),
-        ("oldest wait", words.age(system.oldest_wait_seconds)),
-    ]
+    pairs = []
+    if system.poolers:
+        pairs += [
+            ("waiting", words.count(system.waiters)),
+            ("oldest wait", words.age(system.oldest_wait_seconds)),
+        ]
     if system.kind == "postgresql":
         pairs += [
             ("longest statement", words.age(system.longest_statement_seconds)),

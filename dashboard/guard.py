@@ -27,11 +27,14 @@ class Guard:
     """Refuses foreign Hosts (421) and Origins (403).
 
     url: where people open the dashboard ([dashboard] url).
+    preload: what every page will need, as a Link header, so that browsers fetch it at once
+    and not when Streamlit has come to it.
     """
 
-    def __init__(self, app: ASGIApp, url: str) -> None:
+    def __init__(self, app: ASGIApp, url: str, preload: str = "") -> None:
         self._app = app
         self._url = urlsplit(url)
+        self._preload = preload
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let through, with our headers, or refuse."""
@@ -40,9 +43,9 @@ class Guard:
             return
         status, reason = self._refusal(scope)
         if status == 0:
-            await self._app(scope, receive, _with_headers(send))
+            await self._app(scope, receive, self._with_headers(send))
         elif scope["type"] == "http":
-            await PlainTextResponse(reason, status)(scope, receive, _with_headers(send))
+            await PlainTextResponse(reason, status)(scope, receive, self._with_headers(send))
         else:
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": reason[:120]})
@@ -80,13 +83,14 @@ class Guard:
             return False
         return True
 
+    def _with_headers(self, send: Send) -> Send:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+                if self._preload and headers.get("content-type", "").startswith("text/html"):
+                    headers["Link"] = self._preload
+            await send(message)
 
-def _with_headers(send: Send) -> Send:
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in _HEADERS.items():
-                headers.setdefault(name, value)
-        await send(message)
-
-    return sending
+        return sending

@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -70,7 +71,7 @@ def make_app(config: Config) -> st.App:
         _SCRIPT,
         lifespan=lifespan,
         routes=[Route("/healthz", _healthz), *Series(config, store, feed).routes()],
-        middleware=[Middleware(Guard, url=config.dashboard.url)],
+        middleware=[Middleware(Guard, url=config.dashboard.url, preload=assets.PRELOAD)],
     )
 
 
@@ -79,6 +80,7 @@ def serve(config_path: Path, config: Config, port: int | None = None) -> None:
     os.environ[CONFIG_VARIABLE] = str(config_path.resolve())
     address = urlsplit(config.dashboard.url)
     chosen = port if port is not None else address.port or DEFAULT_PORT
+    _refuse_taken(config.dashboard.listen, chosen)
     print(f"Headroom dashboard: {_opened_at(config, chosen)}", flush=True)
     # uvicorn ends gracefully on these signals and then raises them again, for whoever called.
     before = {number: signal.signal(number, _ignore) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -111,6 +113,20 @@ def settings(config: Config, port: int) -> dict[str, object]:
         "logger.hideWelcomeMessage": True,
         **{f"theme.{k}": v for k, v in _THEME.items()},
     }
+
+
+def _refuse_taken(address: str, port: int) -> None:
+    """Raise SystemExit, saying what to do, when nobody can listen there."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            raise SystemExit(
+                f"Cannot listen on {address} port {port}: {error.strerror}. "
+                "Give another port with --port, or stop what listens there."
+            ) from error
 
 
 async def _healthz(_request: Request) -> Response:

@@ -27,6 +27,15 @@ SCRIPT = f"/live/{_HASH}/live_chart.js"
 STYLE = f"/live/{_HASH}/live_chart.css"
 PLOTLY = f"/live/plotly-{plotly.__version__}.min.js"
 
+PRELOAD = ", ".join(
+    (
+        f"<{PLOTLY}>; rel=preload; as=script",
+        f"<{STYLE}>; rel=preload; as=style",
+        *(f"</live/{_HASH}/{p.name}>; rel=modulepreload" for p in _FILES if p.suffix == ".js"),
+    )
+)
+"""The value of a Link header that fetches them while the page is still being made."""
+
 _CONTENT = {f"/live/{_HASH}/{path.name}": path for path in _FILES} | {
     PLOTLY: Path(str(plotly.__file__)).parent / "package_data" / "plotly.min.js"
 }

@@ -28,7 +28,6 @@ export class Panel {
     this.dirty = true;
     this.plot.addEventListener("pointermove", event => board.point(this, event));
     this.plot.addEventListener("pointerleave", () => board.point(null));
-    this.plot.addEventListener("dblclick", () => board.zoom(null));
   }
 
   describe(drawing) {
@@ -144,7 +143,11 @@ export class Panel {
     };
     const first = !this.graph.data;
     board.Plotly.react(this.graph, figure, layout, { displayModeBar: false, doubleClick: false, responsive: false, scrollZoom: false });
-    if (first) this.graph.on("plotly_relayout", change => board.relayout(change));
+    if (first) {
+      this.graph.on("plotly_relayout", change => board.relayout(change));
+      // Plotly covers the page while the button is down, so the browser sees no double click.
+      this.graph.on("plotly_doubleclick", () => board.zoom(null));
+    }
     this.state();
     this.values();
   }

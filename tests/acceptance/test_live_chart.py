@@ -1,0 +1,311 @@
+"""The live charts in a real browser, before a real dashboard, over a store that is fed."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.filled_store import Filler, write_config
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+SECOND = timedelta(seconds=1)
+BOARD = ".hr-board"
+DRAWN = '[data-panel="connections"] .js-plotly-plot .main-svg'
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
+]
+
+
+def until(condition: Callable[[], object], seconds: float, what: str) -> None:
+    """Wait for *condition*. Fails, saying *what*, after *seconds*."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+class Dashboard:
+    """A dashboard process that can be stopped and started again on its port."""
+
+    def __init__(self, folder: Path) -> None:
+        self.config = write_config(folder)
+        self.log = folder / "dashboard.log"
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "headroom", "dashboard", "--config", str(self.config)]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, "--port", str(self.port)], cwd=ROOT, stdout=log, stderr=log
+            )
+        until(self.answers, 30, "the dashboard did not start")
+
+    def answers(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        with contextlib.suppress(OSError):
+            return urllib.request.urlopen(f"{self.url}/healthz", timeout=1).status == 200
+        return False
+
+    def stop(self) -> float:
+        """Stop it as a service manager does; the seconds that took."""
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(10)
+        finally:
+            self.process.kill()
+        return time.monotonic() - began
+
+
+class Feeder:
+    """Adds a sample a second, as `headroom run` does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.filler = Filler(folder)
+        now = datetime.now(UTC)
+        self.filler.servers([(now - i * SECOND, {"active": 5}) for i in range(300, 0, -1)])
+        self.filler.poolers([(now - i * SECOND, 0, 0.0) for i in range(300, 0, -1)])
+        self.stopped = threading.Event()
+        self.silent = threading.Event()
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self) -> None:
+        while not self.stopped.wait(1.0):
+            if not self.silent.is_set():
+                now = datetime.now(UTC)
+                self.filler.server(now, active=5 + now.second % 5)
+                self.filler.pooler(now, now.second % 3, 0.2)
+
+    def stop(self) -> None:
+        self.stopped.set()
+        self.thread.join()
+        self.filler.store.close()
+
+
+@pytest.fixture(scope="module")
+def feeder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Feeder]]:
+    folder = tmp_path_factory.mktemp("live")
+    running = Feeder(folder)
+    yield folder, running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def dashboard(feeder: tuple[Path, Feeder]) -> Iterator[Dashboard]:
+    running = Dashboard(feeder[0])
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Browser, dashboard: Dashboard) -> Iterator[Page]:
+    """The page of the target "shop", drawn."""
+    context = browser.new_context(viewport={"width": 1600, "height": 1000})
+    opened = context.new_page()
+    opened.goto(f"{dashboard.url}/target?target=shop")
+    opened.wait_for_selector(DRAWN, timeout=30_000)
+    yield opened
+    context.close()
+
+
+def newest(page: Page) -> int:
+    """Epoch milliseconds of the newest point that is drawn."""
+    script = """() => {
+        const x = document.querySelector('[data-panel="connections"] .js-plotly-plot').data[0].x;
+        return x[x.length - 1]; }"""
+    return int(page.evaluate(script))
+
+
+def x_range(page: Page, panel: str = "connections") -> list[float]:
+    script = f"""document.querySelector('[data-panel="{panel}"] .js-plotly-plot')
+        ._fullLayout.xaxis.range.map(Number)"""
+    found: list[float] = page.evaluate(script)
+    return found
+
+
+def zoom(page: Page) -> None:
+    """Drag over the middle of the first chart."""
+    box = page.locator('[data-panel="connections"] .nsewdrag').bounding_box()
+    assert box is not None
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] * 0.3, y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.6, y, steps=5)
+    page.mouse.up()
+    page.wait_for_selector(f'{BOARD}[data-zoomed="true"]')
+
+
+def after_updates(page: Page, number: int) -> None:
+    """Wait until the board has been updated *number* times more."""
+    script = f"Number(document.querySelector('{BOARD}').dataset.updates)"
+    seen = page.evaluate(script)
+    until(lambda: page.evaluate(script) >= seen + number, 15, "the chart does not move")
+
+
+def test_charts_draw_and_move_with_every_sample(page: Page) -> None:
+    for _ in range(3):
+        before = newest(page)
+        until(lambda before=before: newest(page) > before, 3, "no new point")
+        assert time.time() * 1000 - newest(page) < 1500
+    for name in ("connections", "waiters", "statements", "oldest_wait", "waits"):
+        panel = page.locator(f'[data-panel="{name}"]')
+        assert panel.locator(".trace").count() > 0, name
+        assert panel.locator(".hr-badge").inner_text() == "", name
+
+
+def test_zoom_is_linked_survives_new_points_and_ends_with_a_double_click(page: Page) -> None:
+    zoom(page)
+    zoomed = x_range(page)
+    assert x_range(page, "waiters") == zoomed
+    before = newest(page)
+    after_updates(page, 4)
+    assert newest(page) > before
+    assert x_range(page) == zoomed
+    page.locator('[data-panel="waiters"] .nsewdrag').dblclick()
+    page.wait_for_selector(f'{BOARD}[data-zoomed="false"]')
+    until(lambda: x_range(page)[1] > zoomed[1], 5, "it does not go back to live")
+    assert x_range(page, "waiters") == x_range(page)
+
+
+def test_what_was_hidden_in_the_legend_stays_hidden(page: Page) -> None:
+    item = page.locator('[data-panel="connections"] .hr-item', has_text="idle in transaction")
+    item.click()
+    after_updates(page, 3)
+    assert "hr-off" in (item.get_attribute("class") or "")
+    visible = """document.querySelector('[data-panel="connections"] .js-plotly-plot')
+        .data.find(t => t.name === "idle in transaction").visible"""
+    assert page.evaluate(visible) is False
+
+
+def test_a_chart_is_never_taken_down_to_be_updated(page: Page) -> None:
+    page.evaluate(f"""() => {{
+        window.taken = 0;
+        const plot = document.querySelector('{DRAWN}').closest('.js-plotly-plot');
+        window.plot = plot;
+        const gone = node => node === plot || node.contains?.(plot)
+            || node.classList?.contains('main-svg');
+        const count = changes => changes.forEach(change => change.removedNodes.forEach(node => {{
+            if (gone(node)) window.taken += 1;
+        }}));
+        new MutationObserver(count).observe(document.body, {{ childList: true, subtree: true }});
+    }}""")
+    after_updates(page, 4)
+    assert page.evaluate("window.taken") == 0
+    assert page.evaluate(f"document.querySelector('{DRAWN}').closest('.js-plotly-plot') === plot")
+
+
+def test_the_pointer_shows_one_moment_on_every_panel(page: Page) -> None:
+    box = page.locator('[data-panel="connections"] .nsewdrag').bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + 30)
+    page.wait_for_selector(".hr-tip", state="visible")
+    tip = page.locator(".hr-tip").inner_text()
+    assert "UTC" in tip
+    assert "total" in tip
+    assert page.locator(".hr-cross:visible").count() >= 5
+    after_updates(page, 2)
+    assert page.locator(".hr-tip").is_visible()
+
+
+def test_nothing_is_asked_of_another_host_and_nothing_fails(
+    browser: Browser, dashboard: Dashboard
+) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    hosts: set[str | None] = set()
+    errors: list[str] = []
+    page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    for path in ("/", "/target?target=shop", "/target?target=shop-pool"):
+        page.goto(dashboard.url + path)
+        page.wait_for_selector(f"{BOARD} .js-plotly-plot .main-svg")
+        after_updates(page, 2)
+    context.close()
+    assert hosts - {None, ""} == {"127.0.0.1"}
+    assert errors == []
+
+
+def test_old_data_look_old(page: Page, feeder: tuple[Path, Feeder]) -> None:
+    feeder[1].silent.set()
+    try:
+        page.wait_for_selector('[data-panel="connections"].hr-stale', timeout=20_000)
+        badge = page.locator('[data-panel="connections"] .hr-badge').inner_text()
+        assert badge.startswith("no data for")
+        page.wait_for_selector("text=is “headroom run” running?", timeout=10_000)
+    finally:
+        feeder[1].silent.clear()
+    page.wait_for_selector('[data-panel="connections"]:not(.hr-stale)', timeout=10_000)
+
+
+def test_a_restart_of_the_dashboard_is_said_and_survived(page: Page, dashboard: Dashboard) -> None:
+    page.evaluate(f"window.plot = document.querySelector('{DRAWN}').closest('.js-plotly-plot')")
+    assert dashboard.stop() < 3, "it did not end at once with a browser connected"
+    assert dashboard.process.returncode == 0
+    page.wait_for_selector("text=connection to Headroom lost, retrying", timeout=10_000)
+    before = newest(page)
+    dashboard.start()
+    until(lambda: newest(page) > before, 20, "the chart did not recover")
+    page.wait_for_selector('[data-panel="connections"]:not(.hr-stale)', timeout=10_000)
+
+
+def test_a_port_that_is_taken_is_said_with_what_to_do(dashboard: Dashboard) -> None:
+    command = [sys.executable, "-m", "headroom", "dashboard", "--config", str(dashboard.config)]
+    second = subprocess.run(
+        [*command, "--port", str(dashboard.port)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert second.returncode == 1
+    assert "Give another port with --port" in second.stderr
+
+
+def test_a_phone_shows_it_without_scrolling_sideways(
+    browser: Browser, dashboard: Dashboard
+) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True)
+    page = context.new_page()
+    for path in ("/", "/target?target=shop"):
+        page.goto(dashboard.url + path)
+        page.wait_for_selector(DRAWN)
+        wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert wide <= 0
+        plot = page.locator('[data-panel="connections"]').bounding_box()
+        assert plot is not None
+        assert plot["x"] >= 0
+        assert plot["x"] + plot["width"] <= 390
+    context.close()
