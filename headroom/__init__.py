@@ -4,6 +4,8 @@ cli.py       the command line: `python -m headroom COMMAND`
 commands/    one file a command
 engine.py    `headroom run`: poll, store, judge, tell, in one asyncio process
 writer.py    the one thread that writes to the store
+entries.py   samples and decisions as the writer keeps and spools them
+spool.py     a bounded file queue for what the store does not take right now
 outbox.py    the store's outbox as the courier wants it
 api.py       /healthz, /metrics and /api/v1/status of `headroom run`
 status.py    what is known of every target right now, as JSON

@@ -130,11 +130,22 @@ class _EngineMetrics(Collector):
         yield CounterMetricFamily(
             "headroom_store_dropped", "Samples lost because too many waited.", writer.dropped_total
         )
+        yield GaugeMetricFamily(
+            "headroom_spool_bytes", "Samples that wait on disk for the store.", writer.spool_bytes
+        )
         try:
             with engine.store.read() as connection:
                 counts = alert_log.outbox_counts(connection)
+            size = engine.store_size()
         except StoreError:
             return  # the store's own metrics above tell
+        yield GaugeMetricFamily("headroom_store_bytes", "Size of the store.", size.used_bytes)
+        if size.forecast_bytes is not None:
+            yield GaugeMetricFamily(
+                "headroom_store_forecast_bytes",
+                "Its size once the oldest samples begin to be forgotten.",
+                size.forecast_bytes,
+            )
         outbox = GaugeMetricFamily(
             "headroom_outbox_messages", "Messages by what became of them.", labels=["state"]
         )

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from alerts.deliver import Courier
 from alerts.evaluate import Decision, Evaluator
 from collectors.schedule import Schedule
+from headroom.entries import Decided, Entry
 from headroom.outbox import StoreOutbox
 from headroom.writer import Writer, WriterStats
 from model.alerting import Alert, AlertState
@@ -24,6 +25,7 @@ from model.config import Config
 from model.samples import Sample
 from store import alert_log
 from store.database import Store, StoreError
+from store.size import StoreSize, store_size
 
 TICK = 1.0  # seconds between two looks at what time alone changes (reminders, keep_firing_for)
 STOP_WITHIN = 3.0  # seconds that the writer gets for what waits; the process exits in 5
@@ -55,9 +57,8 @@ class Engine:
         with store.read() as connection:
             restored = alert_log.active_alerts(connection)
         self._evaluator = Evaluator(config, restored)
-        self._courier = Courier(
-            StoreOutbox(store), config.channels, retry_for=config.alerts.retry_for
-        )
+        self._outbox = StoreOutbox(store)
+        self._courier = Courier(self._outbox, config.channels, retry_for=config.alerts.retry_for)
         self._writer: Writer | None = None
         self._started_at = datetime.now(UTC)
         self._observe_seconds = 0.0
@@ -69,12 +70,7 @@ class Engine:
         def wake_courier() -> None:
             loop.call_soon_threadsafe(self._courier.wake)
 
-        self._writer = Writer(
-            self.store,
-            keep_samples=timedelta(seconds=self.config.store.retention),
-            keep_alerts=timedelta(seconds=self.config.store.alert_retention),
-            committed=wake_courier,
-        )
+        self._writer = Writer(self.store, self.config.store, self._outbox, wake_courier)
         courier = asyncio.create_task(self._courier.run())
         ticking = asyncio.create_task(self._tick())
         try:
@@ -110,6 +106,11 @@ class Engine:
             problems.append(f"the store takes nothing; {written.waiting} entries wait in memory")
         return Health(tuple(problems), self._started_at, newest, written)
 
+    def store_size(self) -> StoreSize:
+        """How big the store is and will be. Raises StoreError."""
+        keep = self.config.store
+        return store_size(self.store, keep.keep_samples, keep.max_size)
+
     @property
     def observe_seconds_total(self) -> float:
         """CPU time spent on judging, in seconds since the start."""
@@ -125,11 +126,11 @@ class Engine:
 
     def _act(self, decision: Decision, at: datetime) -> None:
         if decision.changed or decision.notices or decision.verdicts:
-            self._put((decision, at))
+            self._put(Decided(decision, at))
         for target, seconds in decision.look_again:
             self.schedule.look_again(target, seconds)
 
-    def _put(self, entry: Sample | tuple[Decision, datetime]) -> None:
+    def _put(self, entry: Entry) -> None:
         assert self._writer is not None
         self._writer.put(entry)
 

@@ -2,7 +2,8 @@
 
 The event loop never waits for a disk: it hands over samples and decisions, in order, and
 goes on. What waits is written together, so that a slow disk makes batches bigger and not
-the queue longer.
+the queue longer. What the store does not take for long goes to a spool on disk, and from
+there into the store, in order and once, as soon as it is back.
 """
 
 from __future__ import annotations
@@ -11,19 +12,25 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from pathlib import Path
 
-from alerts.evaluate import Decision
-from headroom.outbox import outbox_rows
+from headroom.entries import Decided, Entry, from_bytes, to_bytes
+from headroom.outbox import StoreOutbox, outbox_rows
+from headroom.spool import Position, Spool
+from model.config import StoreSettings
 from model.samples import Sample
-from store import alert_log, retention, runs
-from store.append import Appender
+from store import alert_log, retention, rollup, runs
+from store.append import Appender, spool_position
 from store.database import Store, StoreError
 
-LIMIT = 50_000  # samples that wait at most while the store is away; some 200 MB
+IN_MEMORY = 500  # entries that wait in memory while the store is away; the rest is spooled
+LAST_RESORT = 20_000  # entries in memory when the spool cannot be written either; some 400 MB
+BATCH = 500  # entries that are taken from the spool at once
 HEARTBEAT = 5.0  # seconds between two marks of "this run is alive"
+ROLL_UP_EVERY = 10.0  # seconds
 RETENTION_EVERY = 600.0  # seconds
 _RETRY = 1.0  # seconds between tries while the store is away
 
@@ -32,9 +39,10 @@ _log = logging.getLogger("headroom.store")
 
 @dataclass(frozen=True, slots=True)
 class WriterStats:
-    """waiting: entries not written yet. dropped_total: lost because too many waited."""
+    """waiting: entries not in the store yet. dropped_total: lost because the spool was full."""
 
     waiting: int
+    spool_bytes: int
     dropped_total: int
     written_at: datetime | None
 
@@ -42,135 +50,241 @@ class WriterStats:
 class Writer:
     """Keeps samples and decisions in the order they were handed over.
 
-    committed: called, in the writer's thread, after a decision is on disk.
+    committed: called, in the writer's thread, when the outbox has something new.
     """
 
     def __init__(
         self,
         store: Store,
-        *,
-        keep_samples: timedelta,
-        keep_alerts: timedelta,
+        settings: StoreSettings,
+        outbox: StoreOutbox,
         committed: Callable[[], None],
     ) -> None:
         self._store = store
-        self._keep = (keep_samples, keep_alerts)
+        self._settings = settings
+        self._outbox = outbox
         self._committed = committed
-        self._queue: deque[Sample | tuple[Decision, datetime]] = deque()
+        self._queue: deque[Entry] = deque()
         self._changed = threading.Condition()
         self._stopping = False
-        self._dropped = 0
         self._written_at: datetime | None = None
         self._away = False
+        self._dropped = 0
         self._appender = Appender(store)
         self._run_id = runs.begin(store, datetime.now(UTC))
+        folder = Path(f"{store.path}.spool")
+        self._spool = Spool(folder, settings.spool_limit, Position(*spool_position(store)))
+        self._spooled = self._spool.entries()  # as stats() may see it, from any thread
+        self._spool_bytes = self._spool.size()
+        self._chores = [
+            _Chore(HEARTBEAT, self._heartbeat),
+            _Chore(ROLL_UP_EVERY, self._roll_up),
+            _Chore(RETENTION_EVERY, self._forget),
+        ]
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
 
-    def put(self, entry: Sample | tuple[Decision, datetime]) -> None:
-        """Hand over one sample, or one decision and its time. Never blocks."""
+    def put(self, entry: Entry) -> None:
+        """Hand over one sample or decision. Never blocks."""
         with self._changed:
-            if len(self._queue) >= LIMIT:
-                self._drop_oldest_sample()
             self._queue.append(entry)
             self._changed.notify()
 
     def stats(self) -> WriterStats:
         """How the writer does."""
         with self._changed:
-            return WriterStats(len(self._queue), self._dropped, self._written_at)
+            return WriterStats(
+                len(self._queue) + self._spooled,
+                self._spool_bytes,
+                self._spool.dropped_total + self._dropped,
+                self._written_at,
+            )
 
     def stop(self, timeout: float) -> None:
-        """Write what waits, end the run, and return; give up after *timeout* seconds."""
+        """Write or spool what waits, end the run, and return after *timeout* seconds at most."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
         self._thread.join(timeout)
         if self._thread.is_alive():
-            _log.error(
-                "the store did not take everything in %.1f s; %d entries are lost",
-                timeout,
-                len(self._queue),
-            )
-
-    def _drop_oldest_sample(self) -> None:
-        for entry in self._queue:
-            if isinstance(entry, Sample):  # decisions are never dropped
-                self._queue.remove(entry)
-                self._dropped += 1
-                return
+            _log.error("the store did not take everything within %.1f s", timeout)
 
     def _work(self) -> None:
-        seen = tidied = time.monotonic()
         while True:
             with self._changed:
-                if not self._queue and not self._stopping:
-                    self._changed.wait(HEARTBEAT)
+                if not self._queue and not self._stopping and not self._spool.waiting:
+                    self._changed.wait(1.0)
                 batch = list(self._queue)
                 stopping = self._stopping
-            if batch and not self._write(batch):
+            if not self._write(batch):
+                self._put_aside(everything=stopping)
                 if stopping:
                     return
-                time.sleep(_RETRY)
+                with self._changed:
+                    self._changed.wait_for(lambda: self._stopping, _RETRY)
                 continue
-            if stopping and not batch:
+            if stopping and not batch and not self._spool.waiting:
                 self._try(self._end)
                 return
             now = time.monotonic()
-            if now - seen >= HEARTBEAT:
-                seen = now
-                self._try(lambda: runs.seen(self._store, self._run_id, datetime.now(UTC)))
-            if now - tidied >= RETENTION_EVERY:
-                tidied = now
-                self._try(self._forget)
+            for chore in self._chores:
+                if now >= chore.due_at:
+                    chore.due_at = now + chore.every
+                    self._try(chore.do)
+
+    # Writing
+
+    def _write(self, batch: Sequence[Entry]) -> bool:
+        """Write what is spooled, or else *batch*, the queue's head. False: the store is away."""
+        try:
+            if self._spool.waiting:
+                self._replay()
+                return True
+            for part in _runs(batch):
+                self._keep(part, None)
+                with self._changed:
+                    for _ in part:
+                        self._queue.popleft()
+        except StoreError as error:
+            if not self._away:
+                _log.error("the store cannot be written; samples wait: %s", error)
+            self._away = True
+            self._hold_messages(batch)
+            return False
+        if self._away:
+            _log.info("the store can be written again")
+        self._away = False
+        if batch:
+            self._written_at = datetime.now(UTC)
+        return True
+
+    def _keep(self, part: Sequence[Entry], position: Position | None) -> None:
+        """Write samples together, or one decision. Raises StoreError."""
+        samples = [entry for entry in part if isinstance(entry, Sample)]
+        if samples:
+            self._appender.append(samples, position)
+        for entry in part:
+            if isinstance(entry, Decided):
+                decision, rows = entry.decision, outbox_rows(entry.decision)
+                alert_log.record(
+                    self._store,
+                    decision.changed,
+                    rows,
+                    decision.verdicts,
+                    entry.at,
+                    sent=self._outbox.done(rows),
+                    position=position,
+                )
+                self._outbox.release(rows)
+                self._committed()
+
+    def _replay(self) -> None:
+        """Move the head of the spool into the store. Raises StoreError."""
+        found = self._spool.peek(BATCH)
+        entries: list[Entry] = []
+        after: list[Position] = []
+        for payload, position in found:
+            try:
+                entries.append(from_bytes(payload))
+                after.append(position)
+            except ValueError as error:
+                _log.error("an entry of the spool cannot be read and is skipped: %s", error)
+        done = 0
+        for part in _runs(entries):
+            done += len(part)
+            self._keep(part, after[done - 1])
+            self._spool.take(after[done - 1])
+        if found:
+            self._spool.take(found[-1].after)
+        self._note_spool()
+        if not self._spool.waiting:
+            _log.info("the spool is empty again; everything is in the store")
+
+    # While the store is away
+
+    def _hold_messages(self, batch: Sequence[Entry]) -> None:
+        """Alerts go out although the store is away."""
+        rows = [row for e in batch if isinstance(e, Decided) for row in outbox_rows(e.decision)]
+        if rows:
+            self._outbox.hold(rows)
+            self._committed()
+
+    def _put_aside(self, *, everything: bool) -> None:
+        """Move what is too much for memory, the oldest first, to the spool."""
+        with self._changed:
+            most = 0 if everything else IN_MEMORY
+            aside = [self._queue.popleft() for _ in range(len(self._queue) - most)]
+        try:
+            self._spool.put(to_bytes(entry) for entry in aside)
+        except OSError as error:
+            with self._changed:
+                self._queue.extendleft(reversed(aside))
+                self._drop_samples(len(self._queue) - LAST_RESORT)
+            _log.error("the spool cannot be written, samples wait in memory: %s", error)
+        self._note_spool()
+
+    def _drop_samples(self, excess: int) -> None:
+        """Neither store nor spool takes anything: the oldest samples go. Decisions stay."""
+        if excess <= 0:
+            return
+        kept: deque[Entry] = deque()
+        for entry in self._queue:
+            if excess > 0 and isinstance(entry, Sample):
+                excess -= 1
+                self._dropped += 1
+            else:
+                kept.append(entry)
+        self._queue = kept
+
+    def _note_spool(self) -> None:
+        with self._changed:
+            self._spooled = self._spool.entries()
+            self._spool_bytes = self._spool.size()
+
+    # Chores
+
+    def _heartbeat(self) -> None:
+        runs.seen(self._store, self._run_id, datetime.now(UTC))
+
+    def _roll_up(self) -> None:
+        rollup.roll_up(self._store, datetime.now(UTC))
+
+    def _forget(self) -> None:
+        gone = retention.forget(self._store, datetime.now(UTC), self._settings)
+        if gone:
+            _log.info("retention: %d old rows deleted", gone)
 
     def _end(self) -> None:
         at = datetime.now(UTC)
         self._appender.end_all(at)
         runs.end(self._store, self._run_id, at)
 
-    def _forget(self) -> None:
-        gone = retention.forget(self._store, datetime.now(UTC), *self._keep)
-        if gone:
-            _log.info("retention: %d old rows deleted", gone)
-
-    def _write(self, batch: list[Sample | tuple[Decision, datetime]]) -> bool:
-        """Write *batch* from the queue's head; True when all of it is kept."""
-        position = 0
-        try:
-            while position < len(batch):
-                entry = batch[position]
-                if isinstance(entry, Sample):
-                    end = position
-                    while end < len(batch) and isinstance(batch[end], Sample):
-                        end += 1
-                    self._appender.append([e for e in batch[position:end] if isinstance(e, Sample)])
-                else:
-                    end = position + 1
-                    decision, at = entry
-                    alert_log.record(
-                        self._store, decision.changed, outbox_rows(decision), decision.verdicts, at
-                    )
-                    self._committed()
-                with self._changed:
-                    for written in batch[position:end]:
-                        # Not popleft: the oldest may have been dropped meanwhile.
-                        if self._queue and self._queue[0] is written:
-                            self._queue.popleft()
-                position = end
-        except StoreError as error:
-            if not self._away:
-                _log.error("the store cannot be written, samples wait in memory: %s", error)
-            self._away = True
-            return False
-        if self._away:
-            _log.info("the store can be written again; nothing is waiting")
-        self._away = False
-        self._written_at = datetime.now(UTC)
-        return True
-
     def _try(self, action: Callable[[], object]) -> None:
         try:
             action()
         except StoreError as error:
             _log.error("%s", error)
+
+
+@dataclass(slots=True)
+class _Chore:
+    """Something to do every so many seconds."""
+
+    every: float
+    do: Callable[[], object]
+    due_at: float = 0.0
+
+
+def _runs(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """*entries* cut so that each part is samples, or one decision; the order stays.
+
+    Samples are one transaction; a decision is one of its own, for it has to be durable.
+    """
+    parts: list[list[Entry]] = []
+    for entry in entries:
+        both = parts and isinstance(entry, Sample) and isinstance(parts[-1][-1], Sample)
+        if both:
+            parts[-1].append(entry)
+        else:
+            parts.append([entry])
+    return parts

@@ -5,5 +5,5 @@ alerting.py   findings, alerts, notices and verdicts
 metrics.py    every stored number: its unit, its source and how a bucket folds it
 config.py     the configuration file: parse(text) or an error that names file, key and line
 targets.py, channels.py, rules.py   the sections of that file
-durations.py  "1s", "10m" and back
+durations.py, sizes.py  "10m", "20GB" and back
 """

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from model.channels import Channel, EmailChannel, SlackChannel, WebhookChannel
 from model.durations import Duration
 from model.rules import Rules
+from model.sizes import Size
 from model.targets import Target
 
 Path_ = tuple[str | int, ...]
@@ -45,8 +46,14 @@ class StoreSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: str = "sqlite:///headroom.db"  # a relative file is relative to the config file
-    retention: Duration = Field(default=7 * 86400.0, ge=60.0)  # seconds that samples are kept
-    alert_retention: Duration = Field(default=400 * 86400.0, ge=3600.0)  # of resolved alerts
+    keep_samples: Duration = Field(default=7 * 86400.0, ge=60.0)  # seconds; also of sessions
+    keep_minutes: Duration = Field(default=30 * 86400.0, ge=3600.0)  # seconds, of 1 min roll-ups
+    keep_hours: Duration = Field(default=400 * 86400.0, ge=86400.0)  # seconds, of 1 h roll-ups
+    keep_alerts: Duration = Field(default=400 * 86400.0, ge=3600.0)  # seconds after they ended
+    max_size: Size = Field(default=20 * 10**9, ge=10**7)
+    """Bytes; beyond, the oldest samples go before their time."""
+    spool_limit: Size = Field(default=256 * 10**6, ge=10**6)
+    """Bytes of samples that wait on disk while the store cannot be written."""
 
     @field_validator("url")
     @classmethod

@@ -9,6 +9,8 @@ windows.py     samples out, as pandas frames bucketed to a chart's width, gaps m
 runs.py        the lives of `headroom run`, whose gaps are ours
 latest.py      the present: last sample, open sessions, alerts, verdicts
 export.py      any table, any range, as a frame
+rollup.py      samples into minutes, minutes into hours
 retention.py   old rows out, in small steps
+size.py        how big the store is, and how big it will be
 migrations/    Alembic; forward only
 """

@@ -7,7 +7,7 @@ after, and is marked after. So a crash repeats a message at most once and loses 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -27,6 +27,7 @@ from model.alerting import (
     labels,
 )
 from store import tables
+from store.append import took
 from store.database import Store
 from store.windows import id_of
 
@@ -54,8 +55,15 @@ def record(
     messages: Sequence[OutboxRow],
     verdicts: Iterable[tuple[str, Verdict]],
     at: datetime,
+    *,
+    sent: Mapping[str, datetime] | None = None,
+    position: tuple[int, int] | None = None,
 ) -> None:
-    """Keep one decision: changed alerts, new messages, changed verdicts. Raises StoreError."""
+    """Keep one decision: changed alerts, new messages, changed verdicts. Raises StoreError.
+
+    sent:     messages that have gone out already, while the store was away.
+    position: where the spool that it comes from goes on after it.
+    """
     with store.write(durable=True) as connection:
         for alert in alerts:
             row = _alert_row(alert)
@@ -74,11 +82,14 @@ def record(
                     payload=message.payload,
                     created_at=message.created_at,
                     next_attempt_at=message.next_attempt_at,
+                    sent_at=(sent or {}).get(message.id),
                 )
                 .on_conflict_do_nothing()
             )
         for target, verdict in verdicts:
             _record_verdict(connection, target, verdict, at)
+        if position is not None:
+            took(connection, position)
 
 
 def _record_verdict(connection: Connection, target: str, verdict: Verdict, at: datetime) -> None:

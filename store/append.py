@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Table, bindparam, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from model.samples import Link, LockWait, Sample, Server, Session
-from store import episodes, tables
+from store import episodes, rollup, tables
 from store.database import Store
 from store.episodes import Episode
 
@@ -106,16 +106,22 @@ class Appender:
         with store.write(durable=False) as connection:
             end_orphans(connection)
 
-    def append(self, samples: Sequence[Sample]) -> None:
-        """Keep *samples*, in order. Raises StoreError; then nothing of them was kept."""
+    def append(self, samples: Sequence[Sample], position: tuple[int, int] | None = None) -> None:
+        """Keep *samples*, in order. Raises StoreError; then nothing of them was kept.
+
+        position: where the spool they come from goes on after them.
+        """
         open_before = dict(self._open)
         try:
             with self._store.write(durable=False) as connection:
                 rows: Rows = defaultdict(list)
                 for sample in samples:
                     self._rows(connection, sample, rows)
+                rollup.samples_arrived(connection, min(sample.at for sample in samples))
                 for table, values in rows.items():
                     connection.execute(insert(table).on_conflict_do_nothing(), values)
+                if position is not None:
+                    took(connection, position)
         except BaseException:
             # The transaction is gone, and with it perhaps rows that the caches believe in.
             self._open = open_before
@@ -223,6 +229,23 @@ class Appender:
         if key not in self._ids:
             self._ids[key] = _number_of(connection, table, names)
         return self._ids[key]
+
+
+def took(connection: Connection, position: tuple[int, int]) -> None:
+    """What lies before *position* in the spool is in the store."""
+    row = {"id": 1, "segment": position[0], "offset": position[1]}
+    connection.execute(
+        insert(tables.spool_state)
+        .values(row)
+        .on_conflict_do_update(index_elements=["id"], set_=row)
+    )
+
+
+def spool_position(store: Store) -> tuple[int, int]:
+    """Where the spool goes on: (segment, offset)."""
+    with store.read() as connection:
+        row = connection.execute(select(tables.spool_state)).first()
+    return (0, 0) if row is None else (row.segment, row.offset)
 
 
 def _number_of(connection: Connection, table: Table, names: dict[str, Any]) -> int:

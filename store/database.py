@@ -72,6 +72,14 @@ class Store:
             with connection.execution_options(headroom_write=True).begin():
                 yield connection
 
+    def give_back(self, pages: int = 2_000) -> None:
+        """Return free pages to the file system, a few at a time. Raises StoreError."""
+        with self._said(), self._engine.connect() as connection:
+            raw = connection.connection.driver_connection
+            assert raw is not None
+            raw.execute(f"PRAGMA incremental_vacuum({pages:d})").fetchall()
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def data_version(self, connection: Connection) -> int:
         """A number that changes when another process has committed (SQLite's data_version)."""
         value = connection.exec_driver_sql("PRAGMA data_version").scalar_one()
@@ -141,6 +149,7 @@ class Store:
 def _configure(connection: sqlite3.Connection, _record: object) -> None:
     """Settings of one connection. Transactions are begun by us (see _begin)."""
     connection.isolation_level = None
+    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # counts for a new file only
     connection.execute("PRAGMA journal_mode=WAL")  # readers never wait for the writer
     connection.execute("PRAGMA cache_size=-16000")  # 16 MB
 

@@ -9,7 +9,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Table,
+    and_,
+    func,
+    literal,
+    or_,
+    select,
+)
 
 from model.alerting import Alert, Culprit, Severity, Verdict
 from store import alert_log, tables
@@ -162,7 +173,7 @@ def verdicts_between(
         select(table)
         .where(
             table.c.target_id == target_id,
-            table.c.at >= func.coalesce(in_force, start),
+            table.c.at >= func.coalesce(in_force, literal(start, tables.Instant)),
             table.c.at < end,
         )
         .order_by(table.c.at)

@@ -485,6 +485,16 @@ ROLLUPS: dict[Table, Table] = {
 }
 """The roll-up of every sample table."""
 
+spool_state = Table(
+    "spool_state",
+    metadata,
+    # One row: how much of the spool is in the store. Written with what was taken from it, so
+    # that a crash in between takes nothing twice.
+    Column("id", Integer, primary_key=True),
+    Column("segment", Integer, nullable=False),
+    Column("offset", Integer, nullable=False),
+)
+
 rollup_state = Table(
     "rollup_state",
     metadata,
@@ -501,3 +511,5 @@ SAMPLE_TABLES: tuple[Table, ...] = (
     database_sample,
     role_sample,
 )
+
+EPISODE_TABLES: tuple[Table, ...] = (session, lock_wait, client_link)

@@ -10,15 +10,26 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, Table, func, select, type_coerce
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    func,
+    literal,
+    select,
+    type_coerce,
+    union_all,
+)
 from sqlalchemy.types import BigInteger
 
 from model.metrics import metrics_of
 from store import tables
-from store.tables import to_ms
+from store.rollup import RESOLUTIONS, rolled_until, weighted_avg
+from store.tables import ROLLUPS, from_ms, to_ms
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +65,21 @@ class Window:
         )
         frame.attrs["resolution_seconds"] = self.resolution_seconds
         return frame
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """Which rows, which columns, which time."""
+
+    table: Table
+    where: dict[str, int]  # key columns
+    start: datetime
+    end: datetime
+    names: list[str]
+
+    def rows_of(self, table: Table) -> list[ColumnElement[bool]]:
+        """The condition on the key columns, in the sample table or its roll-up."""
+        return [table.c[name] == value for name, value in self.where.items()]
 
 
 def server_window(
@@ -103,10 +129,11 @@ def pool_windows(
         .order_by(tables.pool.c.database, tables.pool.c.user, tables.pool.c.process)
     ).all()
     table = tables.pool_sample
+    names = list(columns if columns is not None else metrics_of(table.name))
     windows = {}
     for pool in pools:
-        where = [table.c.target_id == target_id, table.c.pool_id == pool.id]
-        window = _window(connection, table, where, (start, end), points, columns=columns)
+        where = {"target_id": target_id, "pool_id": pool.id}
+        window = _window(connection, _Question(table, where, start, end, names), points)
         if window.at:
             windows[pool_label(pool.database, pool.user, pool.process)] = window
     return windows
@@ -202,47 +229,112 @@ def _of_target(
     *,
     columns: Sequence[str] | None,
 ) -> Window:
-    where = [table.c.target_id == id_of(connection, target)]
-    return _window(connection, table, where, span, points, columns=columns)
+    names = list(columns if columns is not None else metrics_of(table.name))
+    where = {"target_id": id_of(connection, target)}
+    return _window(connection, _Question(table, where, *span, names), points)
 
 
-def _window(
-    connection: Connection,
-    table: Table,
-    where: list[ColumnElement[bool]],
-    span: tuple[datetime, datetime],
-    points: int,
-    *,
-    columns: Sequence[str] | None,
-) -> Window:
-    start, end = span
-    metrics = metrics_of(table.name)
-    names = list(columns if columns is not None else metrics)
-    raw_at = type_coerce(table.c.at, BigInteger)
-    bucket = bucket_seconds(start, end, points)
-    inside = [*where, raw_at >= to_ms(start), raw_at < to_ms(end)]
-    if bucket == 1:
-        query = (
-            select(raw_at, raw_at, *(table.c[name] for name in names))
-            .where(*inside)
-            .order_by(raw_at)
-        )
+def _window(connection: Connection, question: _Question, points: int) -> Window:
+    names = question.names
+    bucket = bucket_seconds(question.start, question.end, points)
+    resolution = _resolution(connection, question, bucket)
+    if resolution == 0 and bucket == 1:
+        query = _raw(question)
     else:
-        size = bucket * 1000
-        slot = raw_at - raw_at % size
-        folded = [
-            func.avg(table.c[name]) if metrics[name].fold == "avg" else func.max(table.c[name])
-            for name in names
-        ]
-        # The first bucket is read whole, although the window may begin inside it.
-        inside[-2] = raw_at >= to_ms(start) // size * size
-        query = select(slot, func.max(raw_at), *folded).where(*inside).group_by(slot).order_by(slot)
+        bucket = max(bucket, resolution)
+        query = _folded(connection, question, bucket, resolution)
     rows = connection.execute(query).all()
     values: dict[str, Values] = {
         name: [row[i] for row in rows] for i, name in enumerate(names, start=2)
     }
     newest = rows[-1][1] if rows else None
     return _with_gaps([row[0] for row in rows], values, float(bucket), newest)
+
+
+def _resolution(connection: Connection, question: _Question, bucket: int) -> int:
+    """Which rows to read: 0 for samples, else the roll-ups of so many seconds.
+
+    The coarsest that a bucket can be made of; or, where the samples of the window's
+    beginning have been forgotten, one that still has it.
+    """
+    fits = [size for size in RESOLUTIONS if size <= bucket]
+    if fits:
+        return max(fits)
+    table, start = question.table, question.start
+    samples = select(func.min(table.c.at)).where(*question.rows_of(table))
+    oldest = connection.execute(samples).scalar()
+    if oldest is not None and oldest <= start:
+        return 0
+    rollup = ROLLUPS[table]
+    for size in RESOLUTIONS:
+        one = timedelta(seconds=size)
+        before = [rollup.c.resolution == size, rollup.c.at >= start - one]
+        if oldest is not None:
+            before.append(rollup.c.at < oldest - one)
+        found = select(rollup.c.at).where(*question.rows_of(rollup), *before).limit(1)
+        if connection.execute(found).first():
+            return size
+    return 0
+
+
+def _raw(question: _Question) -> Select[Any]:
+    table = question.table
+    at = type_coerce(table.c.at, BigInteger)
+    inside = (table.c.at >= question.start, table.c.at < question.end)
+    return (
+        select(at, at, *(table.c[name] for name in question.names))
+        .where(*question.rows_of(table), *inside)
+        .order_by(at)
+    )
+
+
+def _folded(
+    connection: Connection, question: _Question, bucket: int, resolution: int
+) -> Select[Any]:
+    """Buckets of so many seconds, made of roll-ups and, where there are none yet, of samples."""
+    size = bucket * 1000
+    table, names = question.table, question.names
+    metrics = metrics_of(table.name)
+    # The first bucket is read whole, although the window may begin inside it.
+    begin, end = from_ms(to_ms(question.start) // size * size), question.end
+    rolled = max(rolled_until(connection, table, resolution), begin) if resolution else begin
+    up = type_coerce(table.c.up, BigInteger) if "up" in table.c else literal(1)
+    both = [(name, part) for name in names for part in ("avg", "max")]
+    parts = [
+        select(
+            type_coerce(table.c.at, BigInteger).label("at"),
+            up.label("up"),
+            *(table.c[name].label(f"{name}_{part}") for name, part in both),
+        ).where(*question.rows_of(table), table.c.at >= rolled, table.c.at < end)
+    ]
+    if rolled > begin:
+        rollup = ROLLUPS[table]
+        last = {name for name in names if metrics[name].fold == "last"}
+        columns = [
+            rollup.c[name if name in last else f"{name}_{part}"].label(f"{name}_{part}")
+            for name, part in both
+        ]
+        parts.append(
+            select(
+                type_coerce(rollup.c.at, BigInteger).label("at"),
+                rollup.c.up.label("up"),
+                *columns,
+            ).where(
+                *question.rows_of(rollup),
+                rollup.c.resolution == resolution,
+                rollup.c.at >= begin,
+                rollup.c.at < min(rolled, end),
+            )
+        )
+    rows = union_all(*parts).subquery()
+    slot = rows.c.at - rows.c.at % size
+    folded = [
+        weighted_avg(rows.c[f"{name}_avg"], rows.c.up)
+        if metrics[name].fold == "avg"
+        else func.max(rows.c[f"{name}_max"])
+        for name in names
+    ]
+    return select(slot, func.max(rows.c.at), *folded).group_by(slot).order_by(slot)
 
 
 def _with_gaps(

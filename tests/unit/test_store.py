@@ -21,6 +21,7 @@ from model.alerting import (
     Verdict,
     labels,
 )
+from model.config import StoreSettings
 from model.samples import Database, Failure, Pool, Pooler, Sample, Server
 from store import alert_log, latest, retention, runs, windows
 from store.alert_log import OutboxRow
@@ -287,16 +288,19 @@ def test_verdicts_are_kept_from_when_they_began(store: Store) -> None:
     with store.read() as connection:
         now = latest.target_now(connection, "shop")
         past = latest.verdicts_between(connection, "shop", after(5), after(20))
+        first = latest.verdicts_between(connection, "shop", after(-9), after(5))
     assert now is not None
     assert (now.verdict, now.verdict_at) == (full, after(10))
     assert past == [(T0, calm), (after(10), full)]
+    assert first == [(T0, calm)]  # also when none was in force at the beginning
 
 
 def test_retention_forgets_the_old_and_keeps_what_goes_on(store: Store) -> None:
     appender = Appender(store)
-    appender.append([replace(seen(0), sessions=(SESSION,)), seen(100)])
+    appender.append([replace(seen(0), sessions=(SESSION,)), seen(7199)])
     alert_log.record(store, [ALERT], [message(1)], [], T0)
-    retention.forget(store, after(150), timedelta(seconds=60), timedelta(seconds=60))
+    keep = StoreSettings(keep_samples="1m", keep_alerts="1h")  # type: ignore[arg-type]
+    retention.forget(store, after(7200), keep)
     with store.read() as connection:
         assert len(export(connection, "servers", None, None, None)) == 1
         assert len(export(connection, "sessions", None, None, None)) == 1  # still open

@@ -568,6 +568,13 @@ def upgrade() -> None:
         sqlite_where=sa.text("ended_at IS NULL"),
     )
     op.create_table(
+        "spool_state",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("segment", sa.Integer(), nullable=False),
+        sa.Column("offset", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_spool_state")),
+    )
+    op.create_table(
         "statement",
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
