@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import signal
 import socket
 import subprocess
@@ -11,34 +10,22 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
+from tests.acceptance.charts import BOARD, DRAWN, after_updates, newest, x_range, zoom
 from tests.filled_store import Filler, write_config
+from tests.lab import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 SECOND = timedelta(seconds=1)
-BOARD = ".hr-board"
-DRAWN = '[data-panel="connections"] .js-plotly-plot .main-svg'
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
-]
-
-
-def until(condition: Callable[[], object], seconds: float, what: str) -> None:
-    """Wait for *condition*. Fails, saying *what*, after *seconds*."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
+pytestmark = pytest.mark.browser
 
 
 class Dashboard:
@@ -59,7 +46,7 @@ class Dashboard:
             self.process = subprocess.Popen(
                 [*command, "--port", str(self.port)], cwd=ROOT, stdout=log, stderr=log
             )
-        until(self.answers, 30, "the dashboard did not start")
+        wait_until(self.answers, 30, "the dashboard did not start")
 
     def answers(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
@@ -119,16 +106,6 @@ def dashboard(feeder: tuple[Path, Feeder]) -> Iterator[Dashboard]:
     running.stop()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield running
-        running.close()
-
-
 @pytest.fixture
 def page(browser: Browser, dashboard: Dashboard) -> Iterator[Page]:
     """The page of the target "shop", drawn."""
@@ -140,44 +117,10 @@ def page(browser: Browser, dashboard: Dashboard) -> Iterator[Page]:
     context.close()
 
 
-def newest(page: Page) -> int:
-    """Epoch milliseconds of the newest point that is drawn."""
-    script = """() => {
-        const x = document.querySelector('[data-panel="connections"] .js-plotly-plot').data[0].x;
-        return x[x.length - 1]; }"""
-    return int(page.evaluate(script))
-
-
-def x_range(page: Page, panel: str = "connections") -> list[float]:
-    script = f"""document.querySelector('[data-panel="{panel}"] .js-plotly-plot')
-        ._fullLayout.xaxis.range.map(Number)"""
-    found: list[float] = page.evaluate(script)
-    return found
-
-
-def zoom(page: Page) -> None:
-    """Drag over the middle of the first chart."""
-    box = page.locator('[data-panel="connections"] .nsewdrag').bounding_box()
-    assert box is not None
-    y = box["y"] + box["height"] / 2
-    page.mouse.move(box["x"] + box["width"] * 0.3, y)
-    page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] * 0.6, y, steps=5)
-    page.mouse.up()
-    page.wait_for_selector(f'{BOARD}[data-zoomed="true"]')
-
-
-def after_updates(page: Page, number: int) -> None:
-    """Wait until the board has been updated *number* times more."""
-    script = f"Number(document.querySelector('{BOARD}').dataset.updates)"
-    seen = page.evaluate(script)
-    until(lambda: page.evaluate(script) >= seen + number, 15, "the chart does not move")
-
-
 def test_charts_draw_and_move_with_every_sample(page: Page) -> None:
     for _ in range(3):
         before = newest(page)
-        until(lambda before=before: newest(page) > before, 3, "no new point")
+        wait_until(lambda before=before: newest(page) > before, 3, "no new point")
         assert time.time() * 1000 - newest(page) < 1500
     for name in ("connections", "waiters", "statements", "oldest_wait", "waits"):
         panel = page.locator(f'[data-panel="{name}"]')
@@ -195,7 +138,7 @@ def test_zoom_is_linked_survives_new_points_and_ends_with_a_double_click(page: P
     assert x_range(page) == zoomed
     page.locator('[data-panel="waiters"] .nsewdrag').dblclick()
     page.wait_for_selector(f'{BOARD}[data-zoomed="false"]')
-    until(lambda: x_range(page)[1] > zoomed[1], 5, "it does not go back to live")
+    wait_until(lambda: x_range(page)[1] > zoomed[1], 5, "it does not go back to live")
     assert x_range(page, "waiters") == x_range(page)
 
 
@@ -276,7 +219,7 @@ def test_a_restart_of_the_dashboard_is_said_and_survived(page: Page, dashboard: 
     page.wait_for_selector("text=connection to Headroom lost, retrying", timeout=10_000)
     before = newest(page)
     dashboard.start()
-    until(lambda: newest(page) > before, 20, "the chart did not recover")
+    wait_until(lambda: newest(page) > before, 20, "the chart did not recover")
     page.wait_for_selector('[data-panel="connections"]:not(.hr-stale)', timeout=10_000)
 
 
