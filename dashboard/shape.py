@@ -111,6 +111,9 @@ class Figure:
     status: Status = Status.OK
 
 
+_FULL = ("slots_exhausted", "role_limit", "database_limit")  # model.samples.Failure
+
+
 def health_of(
     target: Target, seen: TargetNow | None, alerts: Iterable[Alert], at: datetime
 ) -> Health:
@@ -127,22 +130,42 @@ def health_of(
             f"{target.name}: no new data for {since} — is “headroom run” running?",
             age_seconds=age,
         )
-    verdict = seen.verdict
-    if not seen.up:
-        reason = seen.reason or "no reason was given"
-        end = "" if reason.endswith((".", "?", "!")) else "."
-        advice = verdict.advice if verdict is not None and verdict.layer == "target" else None
-        return Health(
-            Status.DOWN, f"{target.name} does not answer: {reason}{end}", advice, age_seconds=age
-        )
+    return _judged(seen, alerts, at, age) if seen.up else _unseen(target, seen, age)
+
+
+def _unseen(target: Target, seen: TargetNow, age: float) -> Health:
+    """How a target is that gave no answer, or refused us."""
+    verdict, reason = seen.verdict, seen.reason or "no reason was given"
+    if seen.failure in _FULL:  # full is not down: it answers, and says that it is full
+        told = verdict if verdict is not None and verdict.cause == "full_refused" else None
+        sentence = told.sentence if told else f"{target.name} is full: {reason}"
+        return Health(Status.CRITICAL, sentence, told.advice if told else None, (reason,), age)
+    end = "" if reason.endswith((".", "?", "!")) else "."
+    advice = verdict.advice if verdict is not None and verdict.layer == "target" else None
+    return Health(
+        Status.DOWN, f"{target.name} does not answer: {reason}{end}", advice, age_seconds=age
+    )
+
+
+def _judged(seen: TargetNow, alerts: Iterable[Alert], at: datetime, age: float) -> Health:
+    """How a target is that answers: its verdict, and what fires."""
     firing = [a for a in alerts if a.state is AlertState.FIRING]
+    # What keeps firing although its finding is gone is no longer how things are.
+    over = tuple(
+        f"Over since {words.age(max((at - a.clear_since).total_seconds(), 0.0))}: "
+        f"{a.finding.summary}."
+        for a in firing
+        if a.clear_since is not None
+    )
+    firing = [a for a in firing if a.clear_since is None]
     worst = max(firing, key=lambda a: a.severity.rank, default=None)
+    verdict = seen.verdict
     severities = [a.severity for a in firing]
     if verdict is not None and verdict.severity is not None:
         severities.append(verdict.severity)
     status = status_of(max(severities, key=lambda s: s.rank, default=None))
     if verdict is not None and (verdict.severity is not None or worst is None):
-        return Health(status, verdict.sentence, verdict.advice, verdict.evidence, age)
+        return Health(status, verdict.sentence, verdict.advice, (*verdict.evidence, *over), age)
     if worst is not None:
         finding = worst.finding
         return Health(status, finding.summary, finding.advice, finding.evidence, age)

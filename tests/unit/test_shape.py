@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -307,3 +308,20 @@ def test_a_range_that_cannot_be_read_says_what_is_allowed(params, said) -> None:
 def test_a_moment_survives_its_url() -> None:
     moment = datetime(2030, 1, 1, 3, 12, 5, 250000, tzinfo=UTC)
     assert parse_moment(iso(moment)) == moment
+
+
+def test_an_alert_that_keeps_firing_after_the_trouble_is_told_as_over() -> None:
+    calm = Verdict("none", "healthy", "No queue.", None)
+    fired = alert(T0 - timedelta(seconds=60), "9 wait", Severity.CRITICAL, "shop")
+    kept = replace(fired, clear_since=T0 - timedelta(seconds=12))
+    health = health_of(SHOP, seen(verdict=calm), [kept], T0)
+    assert (health.status, health.sentence) == (Status.OK, "No queue.")
+    assert health.evidence == ("Over since 12 s: 9 wait.",)
+
+
+def test_full_is_not_down() -> None:
+    refused = "remaining connection slots are reserved"
+    full = seen(up=False, failure="slots_exhausted", reason=refused)
+    health = health_of(SHOP, full, [], T0)
+    assert health.status is Status.CRITICAL
+    assert health.sentence == f"shop is full: {refused}"
