@@ -15,9 +15,6 @@ LONGEST = 30.0  # seconds between attempts that may leave a process behind on th
 _LONGEST: dict[Failure, float] = {
     Failure.UNREACHABLE: 2.0,
     Failure.NOT_AVAILABLE: 2.0,
-    Failure.SLOTS_EXHAUSTED: 5.0,
-    Failure.ROLE_LIMIT: 5.0,
-    Failure.DATABASE_LIMIT: 5.0,
 }
 
 

@@ -3,7 +3,8 @@
 psycopg gives no SQLSTATE for a connection that was refused, so the message tells the
 refusals apart. The texts are those of PostgreSQL 13 to 18 and PgBouncer 1.18 to 1.25; a
 server speaks the language of its lc_messages, so the refusals for want of a slot are
-also known in the languages PostgreSQL 15 is translated into.
+also known in the languages PostgreSQL 15 is translated into. For words that are not known
+startup_probe.py asks for the SQLSTATE.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import psycopg
 from psycopg import errors as pg
 
 from collectors.errors import CollectError, error_for
+from collectors.startup_probe import FirstWord
 from model.samples import Failure
 
 _LONGEST_WORDS = 300  # characters of a server's own words that we repeat
@@ -192,6 +194,53 @@ def classify(message: str) -> tuple[Failure, str]:
     if _ANSWERED.search(lines[0]):
         return Failure.NOT_AVAILABLE, f"the server refused us ({_own_words(lines[0])})"
     return Failure.UNREACHABLE, f"the connection failed ({_own_words(lines[0])})"
+
+
+def recognised(message: str) -> bool:
+    """Whether the words of a failed attempt are known; if not, only the server spoke."""
+    lines = message.splitlines()
+    known = any(rule.search(line) for rule, _, _ in _COMPILED for line in lines)
+    return known or not any(_ANSWERED.search(line) for line in lines)
+
+
+_STATES: dict[str, tuple[Failure, str]] = {
+    # https://www.postgresql.org/docs/current/errcodes-appendix.html
+    "53300": (Failure.SLOTS_EXHAUSTED, "every slot is taken"),
+    "57P03": (Failure.NOT_AVAILABLE, "the server does not accept connections yet"),
+    "28P01": (Failure.AUTHENTICATION, "the login was refused; check the password or certificate"),
+    "28000": (Failure.AUTHENTICATION, "pg_hba.conf or the role does not admit us"),
+    "3D000": (Failure.AUTHENTICATION, "the database does not exist"),
+    "42501": (
+        Failure.PERMISSION,
+        "the role lacks the CONNECT privilege; GRANT CONNECT ON DATABASE to it",
+    ),
+}
+_ROUTINES: dict[str, tuple[Failure, str]] = {
+    # Four limits share the SQLSTATE 53300; who refused tells them apart.
+    "InitPostgres": (Failure.SLOTS_EXHAUSTED, "only reserved slots are left"),
+    "InitializeSessionUserId": (
+        Failure.ROLE_LIMIT,
+        "the role's CONNECTION LIMIT is reached; raise it with ALTER ROLE",
+    ),
+    "CheckMyDatabase": (
+        Failure.DATABASE_LIMIT,
+        (
+            "the database's CONNECTION LIMIT is reached; raise it with ALTER DATABASE, "
+            "or connect to another database"
+        ),
+    ),
+}
+
+
+def explain_first_word(word: FirstWord, secrets: Iterable[str] = ()) -> CollectError | None:
+    """What a refusal means by its SQLSTATE, in whatever language; None when not known."""
+    known = _STATES.get(word.sqlstate or "")
+    if word.sqlstate == "53300":
+        known = _ROUTINES.get(word.routine, known)
+    if known is None:
+        return None
+    failure, words = known
+    return error_for(failure, f"{words} ({_own_words(_without(word.words, secrets))})")
 
 
 def explain_session(error: psycopg.Error, secrets: Iterable[str] = ()) -> CollectError:

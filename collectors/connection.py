@@ -5,14 +5,16 @@ No call here takes longer than the deadline it is given, whatever the other side
 server-side timeout does not help against a stopped server, and cancelling a psycopg call
 waits for up to ten seconds. So work runs as a task, and at the deadline the socket is
 shut down under it, which ends the task at once.
+
+A server in trouble keeps what we give up: a backend that waits for a locked catalog or is
+stopped does not see its client go. So an attempt to connect outlives the polls that wait
+for it, and while two connections of ours hang over there, no third one is opened.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import socket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from math import ceil
@@ -24,7 +26,12 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
 
 from collectors.backoff import Backoff
-from collectors.connect_failures import explain_connect, explain_session
+from collectors.connect_failures import (
+    explain_connect,
+    explain_first_word,
+    explain_session,
+    recognised,
+)
 from collectors.errors import (
     CollectError,
     NotPermitted,
@@ -32,13 +39,21 @@ from collectors.errors import (
     TargetUnreachable,
     error_for,
 )
+from collectors.left_behind import LeftBehind
 from collectors.resolve import RESOLVER, Resolver, resolved
+from collectors.startup_probe import first_word
 from collectors.text import CLIENT_ENCODING, read_any_text
 from model.samples import Failure
 from model.targets import Target
 
 APPLICATION_NAME = "headroom"
-CONNECT_TIMEOUT = 5.0  # seconds at least: TLS and SCRAM over a slow line take several round trips
+CONNECT_TIMEOUT = 75.0
+"""Seconds that one attempt may take. Longer than the server's authentication_timeout (60 s),
+so that the server gives up first and an attempt of ours never leaves a backend behind."""
+LOOKUP_TIMEOUT = 5.0  # seconds for a host name; longer than a name server that works takes
+PATIENCE_PER_HOST = 10.0  # seconds, where the connection string names several hosts
+INTRODUCTION = 5.0  # seconds at least for our first questions, over a slow line too
+MOST_LEFT_BEHIND = 1  # connections that hang over there, beside the one that we use
 MARGIN = 0.05  # of the deadline; a poll that hangs ends before the next one is due
 _GRACE = 0.3  # seconds that a task gets to end after its socket was shut down
 
@@ -85,7 +100,9 @@ class HeldConnection:
         self._not_before = 0.0  # monotonic; when the next attempt may begin
         self._last_error: CollectError | None = None
         self._secrets: tuple[str, ...] = ()
-        self._connect_timeout = max(target.deadline_seconds, CONNECT_TIMEOUT)
+        self._where: dict[str, str] = {}  # where the last attempt went to
+        self._doing = ""  # what it waits for, in words
+        self._left = LeftBehind()
 
     async def ask(self, work: Callable[[AsyncConnection], Awaitable[T]], deadline: float) -> T:
         """What *work* answers, before *deadline* (monotonic). Raises CollectError.
@@ -122,6 +139,7 @@ class HeldConnection:
             if attempt.done() and not attempt.cancelled() and attempt.exception() is None:
                 await attempt.result().close()
         await self._drop()
+        self._left.close()
 
     # The connection
 
@@ -135,6 +153,12 @@ class HeldConnection:
             if wait > 0 and self._last_error is not None:
                 last = self._last_error
                 raise error_for(last.failure, f"{last.reason}; next attempt in {ceil(wait)} s")
+            if (hanging := self._left.count()) > MOST_LEFT_BEHIND:
+                raise TargetUnreachable(
+                    Failure.TIMEOUT,
+                    f"{hanging} connections of ours hang on the server; "
+                    "another one is opened when one of them ends",
+                )
             self._attempt_began = monotonic()
             self._attempt = asyncio.create_task(self._open(), name=f"open {self._target.name}")
         attempt = self._attempt
@@ -142,7 +166,7 @@ class HeldConnection:
         waited = monotonic() - self._attempt_began
         if not attempt.done():
             raise TargetUnreachable(
-                Failure.TIMEOUT, f"no answer to the connection attempt for {waited:.1f} s"
+                Failure.TIMEOUT, f"no answer to {self._doing} for {waited:.1f} s"
             )
         self._attempt = None
         try:
@@ -164,10 +188,9 @@ class HeldConnection:
 
     async def _open(self) -> AsyncConnection:
         """One attempt. Raises CollectError, and nothing else, within the connect timeout."""
-        deadline = monotonic() + self._connect_timeout
-        dial = asyncio.create_task(self._dial(deadline))
+        dial = asyncio.create_task(self._dial())
         try:
-            await asyncio.wait({dial}, timeout=self._connect_timeout)
+            await asyncio.wait({dial}, timeout=CONNECT_TIMEOUT)
         finally:
             if not dial.done():
                 # Unlike a statement, a connection attempt is given up at once when cancelled.
@@ -176,14 +199,15 @@ class HeldConnection:
         if not dial.done():
             raise TargetUnreachable(
                 Failure.TIMEOUT,
-                f"no answer to the connection attempt for {self._connect_timeout:.0f} s",
+                f"no answer to the connection attempt for {CONNECT_TIMEOUT:.0f} s",
             )
         try:
             connection = dial.result()
         except psycopg.Error as error:
-            raise explain_connect(error, self._secrets) from error
+            raise await self._explained(error) from error
         except OSError as error:
             raise TargetUnreachable(Failure.UNREACHABLE, f"{error}") from error
+        deadline = monotonic() + max(self._target.deadline_seconds, INTRODUCTION)
         try:
             await self._in_time(self._introduce(connection), connection, deadline)
         except psycopg.Error as error:
@@ -194,10 +218,22 @@ class HeldConnection:
             raise
         return connection
 
-    async def _dial(self, deadline: float) -> AsyncConnection:
+    async def _explained(self, error: psycopg.Error) -> CollectError:
+        """Why the attempt failed. A refusal in words we do not know is looked into, once."""
+        explained = explain_connect(error, self._secrets)
+        if not recognised(str(error)):
+            word = await first_word(self._where)
+            if word is not None and word.sqlstate is not None:
+                return explain_first_word(word, self._secrets) or explained
+        return explained
+
+    async def _dial(self) -> AsyncConnection:
         parameters = self._parameters()
-        where = await resolved(parameters, deadline - monotonic(), self._resolver)
-        merged: dict[str, Any] = {**parameters, **where}
+        self._doing = "the look-up of the host name"
+        where = await resolved(parameters, LOOKUP_TIMEOUT, self._resolver)
+        self._doing = "the connection attempt"
+        self._where = {**parameters, **where}
+        merged: dict[str, Any] = dict(self._where)
         connection = await AsyncConnection.connect(
             "", autocommit=True, prepare_threshold=self._manner.prepare_threshold, **merged
         )
@@ -219,6 +255,7 @@ class HeldConnection:
             value for key in ("password", "sslpassword") if (value := given.get(key))
         )
         seconds = ceil(self._target.deadline_seconds)
+        several = "," in given.get("host", "") or "," in given.get("hostaddr", "")
         return {
             # A network that drops packets is noticed by the kernel too, in seconds.
             "keepalives": "1",
@@ -229,7 +266,7 @@ class HeldConnection:
             **given,
             "application_name": APPLICATION_NAME,
             "client_encoding": CLIENT_ENCODING,
-            "connect_timeout": str(max(ceil(self._connect_timeout), 2)),
+            "connect_timeout": str(ceil(PATIENCE_PER_HOST if several else CONNECT_TIMEOUT)),
             **self._manner.overrides,
         }
 
@@ -251,12 +288,12 @@ class HeldConnection:
         try:
             await asyncio.wait({task}, timeout=max(deadline - monotonic(), 0.0))
         except asyncio.CancelledError:
-            shut_down(connection)
+            self._left.add(connection)
             task.add_done_callback(_forget)
             raise
         if task.done():
             return task.result()
-        shut_down(connection)
+        self._left.add(connection)
         await asyncio.wait({task}, timeout=_GRACE)
         task.add_done_callback(_forget)  # abandoned if it still runs; nobody waits for it
         if self._connection is connection:
@@ -275,16 +312,6 @@ class HeldConnection:
         raise error
 
 
-def shut_down(connection: AsyncConnection) -> None:
-    """End both directions of the socket, so that whoever waits for it wakes up."""
-    # A duplicate, because closing this socket object must not close libpq's.
-    with (
-        contextlib.suppress(OSError, psycopg.Error, ValueError),
-        socket.socket(fileno=os.dup(connection.fileno())) as duplicate,
-    ):
-        duplicate.shutdown(socket.SHUT_RDWR)
-
-
 async def _coroutine(work: Awaitable[T]) -> T:
     return await work
 
@@ -299,6 +326,5 @@ def _close_late(task: asyncio.Task[AsyncConnection]) -> None:
     """Close a connection that came into being after its attempt was given up."""
     if not task.cancelled() and task.exception() is None:
         late = task.result()
-        shut_down(late)
         closing: Coroutine[Any, Any, None] = late.close()
         asyncio.get_running_loop().create_task(closing).add_done_callback(_forget)

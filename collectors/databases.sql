@@ -1,5 +1,6 @@
 -- One row per database: its limit and its counters since they were reset.
-SELECT d.datname,
+SELECT d.oid,
+       d.datname,
        d.datconnlimit,
        s.numbackends,
        s.xact_commit,
@@ -8,6 +9,7 @@ SELECT d.datname,
        NULL::pg_catalog.int8,
        NULL::pg_catalog.int8,
        NULL::pg_catalog.int8,
+       NULL::pg_catalog.float8,
        NULL::pg_catalog.float8,
        NULL::pg_catalog.float8,
        s.stats_reset

@@ -1,5 +1,6 @@
 -- One row per database: its limit and its counters since they were reset; times in ms.
-SELECT d.datname,
+SELECT d.oid,
+       d.datname,
        d.datconnlimit,
        s.numbackends,
        s.xact_commit,
@@ -8,6 +9,7 @@ SELECT d.datname,
        s.sessions_abandoned,
        s.sessions_fatal,
        s.sessions_killed,
+       s.session_time,
        s.active_time,
        s.idle_in_transaction_time,
        s.stats_reset

@@ -4,36 +4,39 @@ Source: https://www.postgresql.org/docs/current/monitoring-stats.html, PostgreSQ
 Needs:  a role in pg_monitor (pg_read_all_stats is enough). Without it the server answers,
         but hides sessions: the sample is up, degraded, and counts are None.
 Cost:   one prepared statement a poll, straight from the backend array; every five seconds
-        the databases' counters ride in the same round trip. A second round trip only
-        for a new role or database, and while somebody waits for a lock.
+        the databases' counters and the limited roles ride in the same round trip. A second
+        round trip only for a new role or database, and while somebody waits for a lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any
 
-import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
 from psycopg import errors as pg
 
 from collectors import postgresql_rows as rows_of
 from collectors.answer import answered
+from collectors.applications import ApplicationNames
+from collectors.asked import ASK_AGAIN, REFUSED, Asked
 from collectors.connection import HeldConnection, Manner
-from collectors.errors import NotThisKind
-from collectors.postgresql_rows import Identity, Row
+from collectors.crowd import READ_ALL_EVERY, Crowd
+from collectors.errors import NotThisKind, TargetFull
+from collectors.lock_waits import LockQueues
+from collectors.names import NameBook
+from collectors.postgresql_rows import Activity, Identity, Row
+from collectors.session_time import SessionTime
 from collectors.sql import sql
-from model.samples import Database, Failure, Sample, Server, Session
+from model.samples import Database, Failure, LockWait, Role, Sample, Server, Session
 from model.targets import Target
 
-DATABASES_EVERY = 5.0  # seconds between looks at the databases' counters
-ASK_AGAIN = 30.0  # seconds before a question that a locked catalog refused is asked again
-FORGET_NAMES = 600.0  # seconds; roles and databases are renamed now and then
-MOST_WAITERS = 50  # pg_blocking_pids locks the lock table per call; the oldest explain the rest
+SIDE_EVERY = 5.0  # seconds between looks at the databases' counters, and at roles' limits
+LOGIN_TIMEOUT = 60.0  # seconds that a login may take (authentication_timeout's default)
 _EARLY = 0.5  # seconds; a poll a little before its time must not push the counters by a whole one
+Answer = list[tuple[Any, ...]]
 
 
 @dataclass(slots=True)
@@ -43,6 +46,8 @@ class _Seen:
     server: Server
     sessions: tuple[Session, ...] | None
     databases: tuple[Database, ...] | None
+    roles: tuple[Role, ...] | None
+    lock_waits: tuple[LockWait, ...] | None
     degraded: list[str]
 
 
@@ -58,12 +63,16 @@ class PostgresqlCollector:
         self.held = HeldConnection(target, Manner(0, {}), self._introduce)
         self.identity: Identity | None = None
         self.through_proxy = False
-        self._database_names: dict[int, str | None] = {}
-        self._role_names: dict[int, str | None] = {}
-        self._names_due = 0.0  # monotonic
-        self._forget_names_at = 0.0
-        self._databases_due = 0.0
-        self._trouble: dict[str, str] = {}  # question -> why it got no answer
+        self._system_identifier: str | None = None
+        self._asked = Asked()
+        self._names = NameBook(self._asked)
+        self.locks = LockQueues(self._asked)
+        self._applications = ApplicationNames()
+        self.crowd = Crowd(self._applications)
+        self._session_time = SessionTime()
+        self._side_due = dict.fromkeys(_SIDE, 0.0)  # monotonic; 0.0 not asked yet
+        self._all_due = 0.0  # monotonic; when every session of a crowd is read again
+        self._last_used: tuple[int, float] | None = None  # slots, and when (monotonic)
 
     async def poll(self, at: datetime) -> Sample:
         """Ask once. Never raises; ends by the target's deadline and half a second."""
@@ -75,7 +84,12 @@ class PostgresqlCollector:
 
     async def _fill(self, sample: Sample, deadline: float) -> Sample:
         asked = monotonic()
-        seen = await self.held.ask(lambda c: self._look(c, sample.at, asked), deadline)
+        try:
+            seen = await self.held.ask(lambda c: self._look(c, sample.at, asked), deadline)
+        except TargetFull as error:
+            if backlog := self._backlog(error):
+                raise TargetFull(error.failure, f"{error.reason}; {backlog}") from error
+            raise
         return replace(
             sample,
             up=True,
@@ -83,6 +97,27 @@ class PostgresqlCollector:
             server=seen.server,
             sessions=seen.sessions,
             databases=seen.databases,
+            roles=seen.roles,
+            lock_waits=seen.lock_waits,
+        )
+
+    def _backlog(self, error: TargetFull) -> str | None:
+        """Who holds the slots that we did not see taken, before PostgreSQL 18.
+
+        There a client that logs in has a slot and is in no view. So "too many clients"
+        while sessions held fewer slots than there are points at logins that hang.
+        """
+        if self.identity is None or self.identity.version_num >= rows_of.STARTING_SINCE:
+            return None
+        if self._last_used is None or "every slot is taken" not in error.reason:
+            return None
+        used, when = self._last_used
+        ago, most = monotonic() - when, self.identity.max_connections
+        if used >= most or ago > LOGIN_TIMEOUT:
+            return None
+        return (
+            f"{ago:.0f} s ago sessions held only {used} of {most} slots, so the others are "
+            "probably held by clients that are still logging in (authentication backlog)"
         )
 
     # Once per connection
@@ -109,8 +144,23 @@ class PostgresqlCollector:
             connection.prepare_threshold = None
         else:
             await connection.execute(self._settings(self.identity.version_num), prepare=False)
-        self._names_due = self._forget_names_at = self._databases_due = 0.0
-        self._trouble.clear()
+        self._system_identifier = await self._cluster(connection, self.identity.version_num)
+        self._side_due = dict.fromkeys(_SIDE, 0.0)
+        self._all_due = 0.0
+        self._asked.forget()
+        self._names.forget()
+        self.locks.forget()
+        self.crowd.forget()
+
+    async def _cluster(self, connection: AsyncConnection, version_num: int) -> str | None:
+        """What all copies of one cluster share; None where a provider does not tell."""
+        cursor = connection.cursor(binary=True)
+        try:
+            await cursor.execute(sql("cluster", version_num), prepare=False)
+            row = await cursor.fetchone()
+        except (*REFUSED, pg.UndefinedFunction):
+            return None
+        return None if row is None else str(row[0])
 
     def _settings(self, version_num: int) -> bytes:
         """Every setting of our session, as one round trip."""
@@ -134,17 +184,58 @@ class PostgresqlCollector:
         known = self.identity
         assert known is not None, "introduced before the first question"
         sent = monotonic()
-        rows, counters = await self._activity(connection, known)
+        # Through a pooler nothing is kept, so a crowd is read as a whole.
+        cheap = self.crowd.active and sent < self._all_due - _EARLY and not self.through_proxy
+        answer, side = await self._activity(connection, known, cheap)
         middle = (sent + monotonic()) / 2 - asked
-        await self._learn_names(connection, known, rows)
-        seen = rows_of.activity(rows, self._database_names, self._role_names, {})
-        if seen.lock_waiters and not seen.hidden:
-            blocked_by = await self._blockers(connection, known, seen.lock_waiters)
+        rows = [Row(*row[: len(Row._fields)]) for row in answer]
+        await self._names.learn(connection, known.version_num, rows)
+        if cheap:
+            seen = self.crowd.read_some(answer, self._names)
+            if self.crowd.incomplete:
+                self._all_due = min(self._all_due, sent + READ_ALL_EVERY / 3)
+        else:
+            seen = self.crowd.read_all(rows, self._names)
+            self._all_due = sent + READ_ALL_EVERY
+        ours = next(row for row in rows if row.is_ours)
+        lock_waits = await self._lock_waits(connection, known, seen, ours.database_oid)
+        counters, limits = side.get("databases"), side.get("roles")
+        self._last_used = None if seen.hidden else (seen.slots_used, monotonic())
+        return _Seen(
+            server=rows_of.server(
+                known, seen, at + timedelta(seconds=middle), self._system_identifier
+            ),
+            sessions=None if seen.hidden else tuple(seen.sessions),
+            databases=(
+                None if counters is None else rows_of.databases(counters, seen, self._session_time)
+            ),
+            roles=None if limits is None else rows_of.limited_roles(limits, seen),
+            lock_waits=lock_waits,
+            degraded=self._degraded(known, seen),
+        )
+
+    async def _lock_waits(
+        self,
+        connection: AsyncConnection,
+        known: Identity,
+        seen: Activity,
+        database_oid: int | None,
+    ) -> tuple[LockWait, ...] | None:
+        """Who waits for whom; says it on the sessions too."""
+        if seen.hidden:
+            return None
+        waits = await self.locks.look(connection, known.version_num, seen, database_oid)
+        if waits:
+            blocked_by = {wait.pid: wait.blocked_by for wait in waits}
             seen.sessions = [
                 replace(s, blocked_by=blocked_by[s.pid]) if s.pid in blocked_by else s
                 for s in seen.sessions
             ]
-        degraded = list(self._trouble.values())
+        return waits
+
+    def _degraded(self, known: Identity, seen: Activity) -> list[str]:
+        """What could not be seen, in words."""
+        degraded = self._asked.reasons()
         if seen.hidden:
             degraded.insert(
                 0,
@@ -155,89 +246,54 @@ class PostgresqlCollector:
             degraded.append(
                 "connected through a pooler or proxy; give the server's own host and port"
             )
-        return _Seen(
-            server=rows_of.server(known, seen, at + timedelta(seconds=middle)),
-            sessions=None if seen.hidden else tuple(seen.sessions),
-            databases=counters,
-            degraded=degraded,
-        )
+        return degraded
 
     async def _activity(
-        self, connection: AsyncConnection, known: Identity
-    ) -> tuple[list[Row], tuple[Database, ...] | None]:
-        """The sessions, and the databases' counters when they are due: one round trip."""
-        question = sql("activity", known.version_num)
+        self, connection: AsyncConnection, known: Identity, cheap: bool
+    ) -> tuple[Answer, dict[str, Answer | None]]:
+        """The sessions, and one side question that is due: one round trip.
+
+        Two side questions would ride in one pipeline as well, but psycopg cannot tell which
+        of them a locked catalog refused. So they come in turns; all of them at first.
+        """
+        question = sql("activity_crowd" if cheap else "activity", known.version_num)
+        given = {"since": self.crowd.since} if cheap else None
         sessions = connection.cursor(binary=True)
-        if monotonic() < self._databases_due - _EARLY or self.through_proxy:
-            await sessions.execute(question)
-            return [Row(*row) for row in await sessions.fetchall()], None
-        counters: list[tuple[Any, ...]] | None = None
-        databases = connection.cursor(binary=True)
-        async with connection.pipeline() as pipeline:
-            await sessions.execute(question)
-            # A sync between them makes two transactions of one round trip: a locked
-            # catalog refuses the counters without taking the sessions with it.
-            await pipeline.sync()
-            await databases.execute(sql("databases", known.version_num))
-            rows = [Row(*row) for row in await sessions.fetchall()]
-            try:
-                counters = await databases.fetchall()
-            except (pg.LockNotAvailable, pg.QueryCanceled, pg.InsufficientPrivilege) as error:
-                self._note("databases", "the databases' counters", error)
-        if counters is None:
-            self._databases_due = monotonic() + ASK_AGAIN
-            return rows, None
-        self._trouble.pop("databases", None)
-        self._databases_due = monotonic() + DATABASES_EVERY
-        return rows, rows_of.databases(counters)
-
-    async def _learn_names(
-        self, connection: AsyncConnection, known: Identity, rows: Sequence[Row]
-    ) -> None:
-        """Ask for the names of roles and databases that appeared since."""
         now = monotonic()
-        if now >= self._forget_names_at:
-            self._forget_names_at = now + FORGET_NAMES
-            self._database_names.clear()
-            self._role_names.clear()
-        databases, roles = rows_of.oids(rows)
-        databases -= self._database_names.keys()
-        roles -= self._role_names.keys()
-        if not (databases or roles) or now < self._names_due:
-            return
-        cursor = connection.cursor(binary=True)
-        try:
-            await cursor.execute(
-                sql("names", known.version_num), (sorted(databases), sorted(roles))
-            )
-            found = await cursor.fetchall()
-        except (pg.LockNotAvailable, pg.QueryCanceled, pg.InsufficientPrivilege) as error:
-            self._note("names", "the names of new roles and databases", error)
-            self._names_due = now + ASK_AGAIN
-            return
-        self._trouble.pop("names", None)
-        # Dropped since: known to have no name, so that it is not asked for every second.
-        self._database_names.update(dict.fromkeys(databases))
-        self._role_names.update(dict.fromkeys(roles))
-        for kind, oid, name in found:
-            (self._database_names if kind == "database" else self._role_names)[oid] = name
+        due = [name for name, at in self._side_due.items() if now >= at - _EARLY]
+        due = [name for name in due if self._asked.may(name) and not self.through_proxy]
+        if not due:
+            await sessions.execute(question, given)
+            return await sessions.fetchall(), {}
+        first = due[0]
+        side = connection.cursor(binary=True)
+        async with connection.pipeline() as pipeline:
+            await sessions.execute(question, given)
+            # A sync between them makes two transactions of one round trip: a locked catalog
+            # refuses what comes after it without taking the sessions with it.
+            await pipeline.sync()
+            await side.execute(sql(first, known.version_num))
+            rows = await sessions.fetchall()
+            found = {first: await self._side(first, side)}
+        for name in due[1:]:
+            if not self._side_due[name]:
+                found[name] = await self._side(name, side, known.version_num)
+        return rows, found
 
-    async def _blockers(
-        self, connection: AsyncConnection, known: Identity, waiters: Sequence[int]
-    ) -> dict[int, tuple[int, ...]]:
-        """Who is in the way of the sessions that wait longest."""
-        cursor = connection.cursor(binary=True)
+    async def _side(
+        self, name: str, cursor: AsyncCursor[Any], version_num: int | None = None
+    ) -> Answer | None:
+        """The answer to one side question, asked before or (with *version_num*) now."""
+        self._side_due[name] = monotonic() + SIDE_EVERY
         try:
-            await cursor.execute(
-                sql("blocking", known.version_num), (list(waiters[:MOST_WAITERS]),)
-            )
-            found = await cursor.fetchall()
-        except (pg.LockNotAvailable, pg.QueryCanceled) as error:
-            self._note("blocking", "who blocks whom", error)
-            return {}
-        self._trouble.pop("blocking", None)
-        return {pid: tuple(dict.fromkeys(blockers)) for pid, blockers in found}
+            if version_num is not None:
+                await cursor.execute(sql(name, version_num))
+            rows: Answer = await cursor.fetchall()
+        except REFUSED as error:
+            self._asked.refused(name, _SIDE[name], error, ASK_AGAIN)
+            return None
+        self._asked.answered(name)
+        return rows
 
-    def _note(self, question: str, what: str, error: psycopg.Error) -> None:
-        why = "a catalog is locked" if isinstance(error, pg.LockNotAvailable) else "not answered"
-        self._trouble[question] = f"{what} could not be read ({why})"
+
+_SIDE = {"databases": "the databases' counters", "roles": "the limits of roles"}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from collectors.mask import mask
-from model.samples import Database, Server, Session
+from collectors.session_time import SessionTime
+from model.samples import Database, Role, Server, Session
 
 ON_CPU = "CPU"  # an active backend without a wait event
 UNKNOWN_STATE = "unknown"  # a client backend that reports no state
+STARTING = "starting"  # a client that is logging in, as PostgreSQL 18 and newer call it
+STARTING_SINCE = 180000
 _IDLE_IN_TRANSACTION = ("idle in transaction", "idle in transaction (aborted)")
 
 
@@ -33,10 +36,24 @@ class Row(NamedTuple):
     xact_start: datetime | None
     query_start: datetime | None
     state_change: datetime | None
+    leader_pid: int | None
     statement: str | None
     clock: datetime
     in_recovery: bool
     prepared_transactions: int
+    oldest_prepared_at: datetime | None
+
+
+class Names(Protocol):
+    """Oids to names; None for what has none."""
+
+    def database(self, oid: int | None) -> str | None:
+        """The name of a database."""
+        ...
+
+    def role(self, oid: int | None) -> str | None:
+        """The name of a role."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +74,77 @@ class Identity:
 class Activity:
     """What one look at the backend array says. The fields mean what Server's mean.
 
-    hidden: backends that our role may not see; counts would be wrong, so there are none.
+    hidden:       backends that our role may not see; counts would be wrong, so there are none.
+    by_database:  client backends by the oid of their database; by_role likewise. Ours too.
+    lock_waiters: pids, the one that waits longest first.
+    leaders:      of the parallel workers among the lock waiters.
     """
 
-    hidden: int
     clock: datetime
     in_recovery: bool
     prepared_transactions: int
-    slots_used: int
-    walsenders: int
-    states: dict[str, int]
-    waits: dict[str, int]
-    longest_statement: float
-    longest_transaction: float
-    longest_idle_in_transaction: float
-    sessions: list[Session]
-    lock_waiters: list[int]  # pids, the one that waits longest first
+    oldest_prepared: float
+    hidden: int = 0
+    slots_used: int = 0
+    walsenders: int = 0
+    authenticating: int = 0
+    blocked: int = 0
+    states: dict[str, int] = field(default_factory=dict)
+    waits: dict[str, int] = field(default_factory=dict)
+    by_database: dict[int, int] = field(default_factory=dict)
+    by_role: dict[int, int] = field(default_factory=dict)
+    longest_statement: float = 0.0
+    longest_transaction: float = 0.0
+    longest_idle_in_transaction: float = 0.0
+    sessions: list[Session] = field(default_factory=list)
+    lock_waiters: list[int] = field(default_factory=list)
+    leaders: dict[int, int] = field(default_factory=dict)
+    folded_applications: int = 0
+
+    def count(self, row: Row, number: int = 1) -> bool:
+        """Add *number* backends that are like *row*; whether they are people's sessions.
+
+        Our own session takes a slot like any other, so slots_used counts it, and so do the
+        limits of its role and database; it is left out of states, waits and sessions, which
+        are about the people that we watch.
+        """
+        if row.backend_type is None and not row.is_ours:
+            self.hidden += number
+            return False
+        if row.backend_type == "walsender":
+            self.walsenders += number
+            return False
+        if row.leader_pid is not None and row.leader_pid != row.pid:
+            self.leaders[row.pid] = row.leader_pid
+            return False
+        if row.backend_type == "parallel worker":  # counted with its group
+            return False
+        self.slots_used += number
+        if row.database_oid:
+            self.by_database[row.database_oid] = self.by_database.get(row.database_oid, 0) + number
+        if row.role_oid:
+            self.by_role[row.role_oid] = self.by_role.get(row.role_oid, 0) + number
+        if row.is_ours:
+            return False
+        state = row.state or UNKNOWN_STATE
+        self.states[state] = self.states.get(state, 0) + number
+        if state == "active":
+            wait = row.wait_event_type or ON_CPU
+            self.waits[wait] = self.waits.get(wait, 0) + number
+            self.longest_statement = max(self.longest_statement, self._age(row.query_start))
+        elif state in _IDLE_IN_TRANSACTION:
+            self.longest_idle_in_transaction = max(
+                self.longest_idle_in_transaction, self._age(row.state_change)
+            )
+        elif state == STARTING:
+            self.authenticating += number
+        if row.wait_event_type == "Lock":
+            self.blocked += number
+        self.longest_transaction = max(self.longest_transaction, self._age(row.xact_start))
+        return True
+
+    def _age(self, since: datetime | None) -> float:
+        return age(self.clock, since) or 0.0
 
 
 def identity(row: Sequence[Any]) -> Identity:
@@ -94,78 +166,58 @@ def oids(rows: Iterable[Row]) -> tuple[set[int], set[int]]:
     return databases, roles
 
 
-def activity(
-    rows: Sequence[Row],
-    databases: Mapping[int, str | None],
-    roles: Mapping[int, str | None],
-    blocked_by: Mapping[int, tuple[int, ...]],
-    masked: Callable[[str], str] = mask,
-) -> Activity:
-    """Count and name what *rows* hold.
-
-    Our own session takes a slot like any other, so slots_used counts it; it is left out
-    of states, waits and sessions, which are about the people that we watch.
-    """
+def begun(rows: Iterable[Row]) -> Activity:
+    """An Activity that has counted our own session, which every look holds."""
     ours = next(row for row in rows if row.is_ours)
     seen = Activity(
-        hidden=0,
-        clock=ours.clock,
-        in_recovery=ours.in_recovery,
-        prepared_transactions=ours.prepared_transactions,
-        slots_used=1,
-        walsenders=0,
-        states={},
-        waits={},
-        longest_statement=0.0,
-        longest_transaction=0.0,
-        longest_idle_in_transaction=0.0,
-        sessions=[],
-        lock_waiters=[],
+        ours.clock,
+        ours.in_recovery,
+        ours.prepared_transactions,
+        age(ours.clock, ours.oldest_prepared_at) or 0.0,
     )
-    waiting: list[tuple[float, int]] = []
-    for row in rows:
-        if row.is_ours:
-            continue
-        if row.backend_type is None:
-            seen.hidden += 1
-            continue
-        if row.backend_type == "walsender":
-            seen.walsenders += 1
-            continue
-        session = _session(row, databases, roles, blocked_by, masked)
-        seen.sessions.append(session)
-        seen.slots_used += 1
-        state = row.state or UNKNOWN_STATE
-        seen.states[state] = seen.states.get(state, 0) + 1
-        if state == "active":
-            wait = row.wait_event_type or ON_CPU
-            seen.waits[wait] = seen.waits.get(wait, 0) + 1
-        elif state in _IDLE_IN_TRANSACTION:
-            seen.longest_idle_in_transaction = max(
-                seen.longest_idle_in_transaction, session.state_seconds or 0.0
-            )
-        if row.wait_event_type == "Lock":
-            waiting.append((-(session.state_seconds or 0.0), row.pid))
-        seen.longest_statement = max(seen.longest_statement, session.statement_seconds or 0.0)
-        seen.longest_transaction = max(seen.longest_transaction, session.xact_seconds or 0.0)
-    seen.lock_waiters = [pid for _, pid in sorted(waiting)]
+    seen.count(ours)
     return seen
 
 
-def _session(
+def activity(
+    rows: Sequence[Row],
+    names: Names,
+    application: Callable[[str], str] = str,
+    masked: Callable[[str], str] = mask,
+) -> Activity:
+    """Count and name what *rows* hold. application: which name an application is kept by."""
+    seen = begun(rows)
+    for row in rows:
+        if not row.is_ours and seen.count(row):
+            seen.sessions.append(session(row, names, application, masked))
+    seen.lock_waiters = waiters(rows)
+    return seen
+
+
+def waiters(rows: Iterable[Row]) -> list[int]:
+    """The pids of those who wait for a lock, the one that waits longest first."""
+    waiting = [
+        (-(age(row.clock, row.state_change) or 0.0), row.pid)
+        for row in rows
+        if row.wait_event_type == "Lock" and not row.is_ours
+    ]
+    return [pid for _, pid in sorted(waiting)]
+
+
+def session(
     row: Row,
-    databases: Mapping[int, str | None],
-    roles: Mapping[int, str | None],
-    blocked_by: Mapping[int, tuple[int, ...]],
-    masked: Callable[[str], str],
+    names: Names,
+    application: Callable[[str], str] = str,
+    masked: Callable[[str], str] = mask,
 ) -> Session:
+    """The session that one row tells of."""
     clock = row.clock
     return Session(
         pid=row.pid,
         backend_start=row.backend_start,
-        database=databases.get(row.database_oid) if row.database_oid else None,
-        role=roles.get(row.role_oid) if row.role_oid else None,
-        application=row.application or "",
+        database=names.database(row.database_oid),
+        role=names.role(row.role_oid),
+        application=application(row.application or ""),
         client=client(row.client_address, row.client_port),
         state=row.state,
         wait_event_type=row.wait_event_type,
@@ -174,11 +226,10 @@ def _session(
         query_start=row.query_start,
         state_change=row.state_change,
         statement=masked(row.statement) if row.statement else None,
-        session_seconds=_age(clock, row.backend_start) or 0.0,
-        xact_seconds=_age(clock, row.xact_start),
-        statement_seconds=_age(clock, row.query_start) if row.state == "active" else None,
-        state_seconds=_age(clock, row.state_change),
-        blocked_by=blocked_by.get(row.pid, ()),
+        session_seconds=age(clock, row.backend_start) or 0.0,
+        xact_seconds=age(clock, row.xact_start),
+        statement_seconds=age(clock, row.query_start) if row.state == "active" else None,
+        state_seconds=age(clock, row.state_change),
     )
 
 
@@ -193,12 +244,14 @@ def client(address: str | None, port: int | None) -> str | None:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def _age(clock: datetime, since: datetime | None) -> float | None:
+def age(clock: datetime, since: datetime | None) -> float | None:
     """Seconds since, on the server's clock; never below zero."""
     return None if since is None else max((clock - since).total_seconds(), 0.0)
 
 
-def server(known: Identity, seen: Activity, asked_at: datetime) -> Server:
+def server(
+    known: Identity, seen: Activity, asked_at: datetime, system_identifier: str | None = None
+) -> Server:
     """The server as a whole. What is hidden is None, because zero would be a lie.
 
     asked_at: our clock at the moment the server read its own.
@@ -219,17 +272,23 @@ def server(known: Identity, seen: Activity, asked_at: datetime) -> Server:
         longest_statement_seconds=seen.longest_statement if visible else None,
         longest_transaction_seconds=seen.longest_transaction if visible else None,
         longest_idle_in_transaction_seconds=(seen.longest_idle_in_transaction if visible else None),
-        blocked=len(seen.lock_waiters) if visible else None,
+        blocked=seen.blocked if visible else None,
         prepared_transactions=seen.prepared_transactions,
         walsenders=seen.walsenders if visible else None,
+        # Before 18 a client that logs in takes a slot and is in no view.
+        authenticating=(
+            seen.authenticating if visible and known.version_num >= STARTING_SINCE else None
+        ),
+        oldest_prepared_seconds=seen.oldest_prepared,
+        system_identifier=system_identifier,
+        folded_applications=seen.folded_applications,
     )
 
 
-def databases(rows: Iterable[Sequence[Any]]) -> tuple[Database, ...]:
-    """The rows of databases.sql. Times come in milliseconds.
-
-    session_time is left out on purpose: rejected logins corrupt it (PostgreSQL 14 to 18).
-    """
+def databases(
+    rows: Iterable[Sequence[Any]], seen: Activity, session_time: SessionTime
+) -> tuple[Database, ...]:
+    """The rows of databases.sql, with the connections that *seen* counted. Times are in ms."""
     return tuple(
         Database(
             name=name,
@@ -244,8 +303,11 @@ def databases(rows: Iterable[Sequence[Any]]) -> tuple[Database, ...]:
             active_seconds_total=_seconds(active),
             idle_in_transaction_seconds_total=_seconds(idle_in_transaction),
             stats_reset_at=reset,
+            connections=None if seen.hidden else seen.by_database.get(oid, 0),
+            session_seconds_total=session_time.total(oid, spent, reset, seen.clock),
         )
         for (
+            oid,
             name,
             limit,
             backends,
@@ -255,11 +317,19 @@ def databases(rows: Iterable[Sequence[Any]]) -> tuple[Database, ...]:
             abandoned,
             fatal,
             killed,
+            spent,
             active,
             idle_in_transaction,
             reset,
         ) in rows
     )
+
+
+def limited_roles(rows: Iterable[Sequence[Any]], seen: Activity) -> tuple[Role, ...] | None:
+    """The rows of roles.sql, with the connections that *seen* counted; None when hidden."""
+    if seen.hidden:
+        return None
+    return tuple(Role(name, limit, seen.by_role.get(oid, 0)) for oid, name, limit in rows)
 
 
 def _seconds(milliseconds: float | None) -> float | None:

@@ -226,7 +226,8 @@ async def test_a_locked_catalog_degrades_the_poll_and_counts_stay(
     async with collecting(watcher(postgres)) as collector:
         assert (await poll(collector)).up
         # Time for the counters again, and names to ask for again.
-        collector._databases_due = collector._forget_names_at = 0.0  # type: ignore[attr-defined]
+        collector._side_due = {"databases": 0.0, "roles": 0.0}  # type: ignore[attr-defined]
+        collector._names.forget()  # type: ignore[attr-defined]
         with psycopg.connect(postgres.dsn()) as admin:
             admin.execute(f"LOCK TABLE pg_catalog.{catalog}".encode())
             sample = await poll(collector)
@@ -281,10 +282,10 @@ async def test_a_full_server_is_still_seen_and_a_newcomer_is_told_why_it_stays_o
             assert again.failure is Failure.SLOTS_EXHAUSTED
             stack.enter_context(psycopg.connect(small.dsn()))
             stack.enter_context(psycopg.connect(small.dsn()))
-            reasons = await poll_until(newcomer, lambda s: "every slot is taken" in s.reason)
+            reasons = await poll_until(newcomer, lambda s: "every slot is taken" in s.reason, 30)
             assert any("next attempt in" in sample.reason for sample in [again, *reasons])
             assert (await poll(collector)).up
-        await poll_until(newcomer, lambda sample: sample.up)
+        await poll_until(newcomer, lambda sample: sample.up, seconds=40)
 
 
 @pytest.mark.parametrize(

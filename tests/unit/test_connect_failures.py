@@ -172,7 +172,7 @@ def longest(low: float, high: float) -> float:
     [
         ([Failure.TIMEOUT] * 7, [1, 2, 4, 8, 16, 30, 30]),
         ([Failure.AUTHENTICATION] * 6, [1, 2, 4, 8, 16, 30]),
-        ([Failure.SLOTS_EXHAUSTED] * 5, [1, 2, 4, 5, 5]),  # each costs the server a process
+        ([Failure.SLOTS_EXHAUSTED] * 7, [1, 2, 4, 8, 16, 30, 30]),  # each costs a process
         ([Failure.UNREACHABLE] * 4, [1, 2, 2, 2]),  # nobody listens: asking costs nothing
         ([Failure.UNREACHABLE] * 10 + [Failure.NOT_AVAILABLE], [1] + [2] * 10),
     ],

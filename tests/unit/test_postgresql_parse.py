@@ -9,6 +9,7 @@ import pytest
 
 from collectors import postgresql_rows as rows_of
 from collectors.postgresql_rows import Row, activity
+from collectors.session_time import SessionTime
 from collectors.sql import FOLDER, sql
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)
@@ -17,6 +18,19 @@ OURS = 1
 
 def ago(seconds: float) -> datetime:
     return T0 - timedelta(seconds=seconds)
+
+
+class Book:
+    """Names that are known."""
+
+    def __init__(self, databases: dict[int, Any], roles: dict[int, Any]) -> None:
+        self._databases, self._roles = databases, roles
+
+    def database(self, oid: int | None) -> str | None:
+        return self._databases.get(oid) if oid else None
+
+    def role(self, oid: int | None) -> str | None:
+        return self._roles.get(oid) if oid else None
 
 
 def row(pid: int, **given: Any) -> Row:
@@ -36,22 +50,20 @@ def row(pid: int, **given: Any) -> Row:
         "xact_start": None,
         "query_start": ago(30),
         "state_change": ago(20),
+        "leader_pid": None,
         "statement": None,
         "clock": T0,
         "in_recovery": False,
         "prepared_transactions": 2,
+        "oldest_prepared_at": ago(90),
     }
     return Row(**{**values, **given})
 
 
 def look(*rows: Row, **given: Any) -> rows_of.Activity:
     ours = row(OURS, state="active")
-    return activity(
-        (ours, *rows),
-        given.get("databases", {5: "shop"}),
-        given.get("roles", {10: "app"}),
-        given.get("blocked_by", {}),
-    )
+    names = Book(given.get("databases", {5: "shop"}), given.get("roles", {10: "app"}))
+    return activity((ours, *rows), names)
 
 
 IDENTITY = rows_of.identity((OURS, 180006, "18.6 (Debian 18.6-1)", ago(3600), 30, 3, 2, "headroom"))
@@ -136,10 +148,46 @@ def test_those_who_wait_for_a_lock_come_in_the_order_of_their_patience() -> None
         row(2, state="active", wait_event_type="Lock", state_change=ago(1)),
         row(3, state="active", wait_event_type="Lock", state_change=ago(9)),
         row(4, state="active", wait_event_type="Lock", state_change=None),
-        blocked_by={3: (7,)},
     )
-    assert seen.lock_waiters == [3, 2, 4]
-    assert [session.blocked_by for session in seen.sessions] == [(), (7,), ()]
+    assert (seen.lock_waiters, seen.blocked) == ([3, 2, 4], 3)
+
+
+def test_a_parallel_worker_waits_for_its_leader_and_is_counted_nowhere() -> None:
+    worker = {"backend_type": "parallel worker", "leader_pid": 2, "wait_event_type": "Lock"}
+    seen = look(row(2, state="active", wait_event_type="IPC"), row(3, state="active", **worker))
+    assert (seen.lock_waiters, seen.leaders) == ([3], {3: 2})
+    assert (seen.slots_used, len(seen.sessions), seen.states) == (2, 1, {"active": 1})
+
+
+def test_connections_are_counted_as_the_limits_of_databases_and_roles_count_them() -> None:
+    seen = look(
+        row(2, database_oid=6),
+        row(3, role_oid=11),
+        row(4, backend_type="walsender"),
+        row(5, state="starting", database_oid=None, role_oid=None),
+    )
+    assert seen.by_database == {5: 2, 6: 1}  # ours takes a place like any other
+    assert seen.by_role == {10: 2, 11: 1}
+    assert seen.authenticating == 1
+    roles = rows_of.limited_roles([(10, "app", 3), (12, "idle", 5)], seen)
+    assert roles is not None
+    assert [(r.name, r.connection_limit, r.connections) for r in roles] == [
+        ("app", 3, 2),
+        ("idle", 5, 0),
+    ]
+
+
+def test_who_logs_in_is_known_since_18_only() -> None:
+    seen = look(row(2, state="starting"))
+    assert rows_of.server(IDENTITY, seen, T0).authenticating == 1
+    old = rows_of.identity((OURS, 170010, "17.10", ago(3600), 30, 3, 2, "headroom"))
+    assert rows_of.server(old, seen, T0).authenticating is None
+
+
+def test_a_prepared_transaction_has_an_age() -> None:
+    assert rows_of.server(IDENTITY, look(), T0).oldest_prepared_seconds == 90.0
+    none = activity((row(OURS, prepared_transactions=0, oldest_prepared_at=None),), Book({}, {}))
+    assert rows_of.server(IDENTITY, none, T0).oldest_prepared_seconds == 0.0
 
 
 def test_what_is_hidden_is_none_and_never_zero() -> None:
@@ -160,7 +208,7 @@ def test_the_server_as_a_whole() -> None:
     assert (server.slots_used, server.headroom, server.prepared_transactions) == (2, 23, 2)
     standby = rows_of.server(
         IDENTITY,
-        activity((row(OURS, in_recovery=True),), {}, {}, {}),
+        activity((row(OURS, in_recovery=True),), Book({}, {})),
         T0,
     )
     assert standby.role == "standby"
@@ -169,10 +217,14 @@ def test_the_server_as_a_whole() -> None:
 def test_counters_of_a_database_are_in_seconds_and_unknown_before_14() -> None:
     new, old = rows_of.databases(
         [
-            ("shop", -1, 3, 10, 1, 5, 0, 1, 2, 1500.0, 250.0, T0),
-            ("old", 20, 1, 4, 0, None, None, None, None, None, None, None),
-        ]
+            (5, "shop", -1, 3, 10, 1, 5, 0, 1, 2, 9000.0, 1500.0, 250.0, T0),
+            (6, "old", 20, 1, 4, 0, None, None, None, None, None, None, None, None),
+        ],
+        look(row(2)),
+        SessionTime(),
     )
+    assert (new.connections, old.connections) == (2, 0)
+    assert (new.session_seconds_total, old.session_seconds_total) == (0.0, None)
     assert (new.active_seconds_total, new.idle_in_transaction_seconds_total) == (1.5, 0.25)
     assert (new.sessions_total, new.sessions_killed_total) == (5, 2)
     assert (old.sessions_total, old.active_seconds_total, old.connection_limit) == (None, None, 20)
@@ -201,4 +253,4 @@ def test_every_question_is_sent_as_one_line_without_its_comments(name: str) -> N
         text = sql(name, version)
         assert b"--" not in text
         assert b"\n" not in text
-        assert text.startswith(b"SELECT ")
+        assert text.startswith((b"SELECT ", b"WITH "))
