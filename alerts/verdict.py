@@ -47,12 +47,14 @@ class System:
     members: tuple[tuple[Target, Window], ...]
     rules: Rules
 
-    def up(self, kind: str) -> Iterator[tuple[Window, Sample]]:
-        """Members of one kind that have just answered; not failed or stale ones."""
+    def up(self, *, poolers: bool) -> Iterator[tuple[Window, Sample]]:
+        """Poolers or servers that have just answered; not failed or stale ones."""
         reference = self.members[0][1].newest
         for target, window in self.members:
             newest = window.newest
-            if target.kind != kind or newest is None or not newest.up or reference is None:
+            if target.is_pooler != poolers or reference is None:
+                continue
+            if newest is None or not newest.up:
                 continue
             if abs(reference.at - newest.at) <= FRESH:
                 yield window, newest
@@ -60,7 +62,7 @@ class System:
     def findings(self, rule: str) -> Iterator[Finding]:
         """What a rule finds at any server, by its configured limits, be it enabled or not."""
         known = BY_NAME[rule]
-        for window, sample in self.up("postgresql"):
+        for window, sample in self.up(poolers=False):
             target = next(t for t, w in self.members if w is window and t.name == sample.target)
             view = View(target, window)
             if known.can_judge(view):
@@ -126,34 +128,31 @@ def exhausted(system: System) -> Verdict | None:
 def waiters(system: System) -> Verdict | None:
     """Clients wait for a pool; and, where it can be seen, what its server connections do."""
     limits = system.rules.pool_waiters
-    servers = [sample for _, sample in system.up("postgresql")]
+    servers = [sample for _, sample in system.up(poolers=False)]
     waiting = [
-        (wait, pool, sample.pooler)
-        for window, sample in system.up("pgbouncer")
+        (wait, pool, sample)
+        for window, sample in system.up(poolers=True)
         for pool, wait in pool_waiters.waiting_pools(window)
         if wait >= limits.warning_seconds
     ]
     if not waiting:
         return None
-    wait, pool, pooler = max(waiting, key=lambda entry: entry[0])
+    wait, pool, answer = max(waiting, key=lambda entry: entry[0])
     held = holders(pool, servers)
-    clients = counted(pool.client_waiting, "client waits", "clients wait")
-    sentence = (
-        f"{clients} {seconds(wait)} for pool {pool_waiters.pool_name(pool)}: "
-        f"{pool_waiters.occupancy_words(pool, pooler)}"
-    )
-    full = pool_waiters.is_full(pool) is not False
-    if full and held and held.worst:
+    why = pool_waiters.why(pool, answer)
+    clients = counted(pool.client_waiting or 0, "client waits", "clients wait")
+    sentence = f"{clients} {seconds(wait)} for pool {pool_waiters.pool_name(pool)}: {why.words}"
+    if why.cause == "pool_full" and held and held.worst:
         sentence += _held_words(held, held.worst)
     graded_as = graded(wait, limits.warning_seconds, limits.critical_seconds)
     offender = held.worst if held else None
     return Verdict(
         "pooler",
-        "pool_full" if full else "pool_ramping",
+        why.cause,
         f"{sentence}.",
         graded_as[0] if graded_as else Severity.WARNING,
         held.sentences() if held else (),
-        pool_waiters.advice(pool, pooler, held),
+        pool_waiters.advice(why, held),
         culprit(offender, age_of(offender)) if offender else None,
     )
 
@@ -177,7 +176,7 @@ def _held_words(held: Holders, worst: Session) -> str:
 
 def lock_chain(system: System) -> Verdict | None:
     """Sessions wait for locks; the one at the root is to blame."""
-    for _, sample in system.up("postgresql"):
+    for _, sample in system.up(poolers=False):
         sessions = visible_sessions(sample) or ()
         found = chains(sessions)
         by_pid = {s.pid: s for s in sessions}
@@ -236,7 +235,7 @@ def long_statement(system: System) -> Verdict | None:
 
 def hidden(system: System) -> Verdict | None:
     """A server answers, but our role may not see what its sessions do."""
-    for _, sample in system.up("postgresql"):
+    for _, sample in system.up(poolers=False):
         if sample.server is not None and sample.server.states is None:
             return Verdict(
                 "unknown",

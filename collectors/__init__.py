@@ -3,7 +3,11 @@
 schedule.py          when each target is polled, whatever the clock does
 registry.py          which collector asks which kind of target
 postgresql.py        one PostgreSQL server: asks (postgresql_rows.py reads; *.sql are the questions)
-pgbouncer.py         one PgBouncer: asks (pgbouncer_rows.py reads)
+pgbouncer.py         one pooler with a console, all its processes (console.py asks one of them;
+                     dialects.py: what each product tells; pgbouncer_rows.py, pgbouncer_chain.py
+                     read; processes.py sums; canary.py sends a query through it)
+pgpool.py            one Pgpool-II: asks (pgpool_rows.py reads)
+cadence.py           when to ask again what need not be asked in every poll
 answer.py            makes a sample of every poll, also of one that failed
 connection.py        the one connection that is held to a target, deadlines, reconnecting
 backoff.py, resolve.py, text.py, connect_failures.py, errors.py   what connection.py stands on

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from psycopg import AsyncConnection
 
-from collectors import pgbouncer_rows
+from collectors.dialects import version_pair
 from collectors.errors import CollectError
 from collectors.pgbouncer import PgBouncerCollector
+from collectors.pgpool import PgpoolCollector
 from collectors.postgresql import PostgresqlCollector
 from collectors.postgresql_rows import grant, quoted
 from collectors.sql import sql
@@ -58,8 +59,10 @@ _FIXES: dict[Failure, str] = {
 async def check(target: Target) -> list[Remark]:
     """Connect to *target* once and say what is well and what is missing. Never raises."""
     try:
-        if target.kind == "pgbouncer":
-            return await _check_pgbouncer(target)
+        if target.kind == "pgpool":
+            return await _check_pgpool(target)
+        if target.is_pooler:
+            return await _check_console(target)
         return await _check_postgresql(target)
     except CollectError as error:
         return [Remark("error", error.reason, _FIXES.get(error.failure))]
@@ -160,15 +163,57 @@ def _privilege_remark(role: str, sees_all: bool, superuser: bool) -> Remark:
     return Remark("ok", f'the role "{role}" sees every session')
 
 
-async def _check_pgbouncer(target: Target) -> list[Remark]:
+async def _check_console(target: Target) -> list[Remark]:
+    """Every process of a pooler with a console, then its canary."""
     collector = PgBouncerCollector(target)
+    remarks: list[Remark] = []
     try:
-        await collector.held.ask(collector.look, monotonic() + target.deadline_seconds)
+        for console in collector.consoles:
+            where = "its console" if console.process is None else f"process {console.process}"
+            await console.held.ask(console.look, monotonic() + target.deadline_seconds)
+            running = console.version
+            product = console.speaks.product
+            if target.kind == "pgbouncer" and version_pair(running) < OLDEST_PGBOUNCER:
+                oldest = ".".join(str(number) for number in OLDEST_PGBOUNCER)
+                text = f"PgBouncer {running}: Headroom is tested with {oldest} and newer"
+                remarks.append(Remark("warning", text))
+            else:
+                remarks.append(Remark("ok", f"{product} {running}"))
+            remarks.append(Remark("ok", f"{where} answers"))
+            if console.settings.get("so_reuseport") == "1" and console.process is None:
+                remarks.append(
+                    Remark(
+                        "warning",
+                        "so_reuseport is on: if several processes share this port, only one "
+                        "of them is seen",
+                        'processes = ["host=/run/pgbouncer/1", "host=/run/pgbouncer/2"]',
+                    )
+                )
+            if not console.speaks.state and target.kind == "pgbouncer" and target.canary is None:
+                remarks.append(
+                    Remark(
+                        "ok",
+                        "this version does not say that it is paused; a canary would see it",
+                        'canary = "dbname=… user=…"',
+                    )
+                )
     finally:
         await collector.close()
-    running = collector.version
-    if pgbouncer_rows.version_pair(running) < OLDEST_PGBOUNCER:
-        oldest = ".".join(str(number) for number in OLDEST_PGBOUNCER)
-        text = f"PgBouncer {running}: Headroom is tested with {oldest} and newer"
-        return [Remark("warning", text), Remark("ok", "its console answers")]
-    return [Remark("ok", f"PgBouncer {running}"), Remark("ok", "its console answers")]
+    return remarks
+
+
+async def _check_pgpool(target: Target) -> list[Remark]:
+    collector = PgpoolCollector(target)
+    try:
+        seen = await collector.held.ask(collector.look, monotonic() + target.deadline_seconds)
+    finally:
+        await collector.close()
+    remarks = [Remark("ok", f"Pgpool-II {collector.version}")]
+    remarks.append(
+        Remark(
+            "ok",
+            f"Headroom's session takes one of its {seen.pooler.max_client_conn} client slots",
+        )
+    )
+    remarks.extend(Remark("warning", text) for text in seen.unwell)
+    return remarks

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from collectors.pgbouncer import PgBouncerCollector
+from collectors.pgpool import PgpoolCollector
 from collectors.postgresql import PostgresqlCollector
 from model.samples import Sample
 from model.targets import Target
@@ -25,6 +26,8 @@ class Collector(Protocol):
 
 def collector_for(target: Target) -> Collector:
     """The collector for *target*; it connects at its first poll."""
-    if target.kind == "pgbouncer":
+    if target.kind == "pgpool":
+        return PgpoolCollector(target)
+    if target.is_pooler:
         return PgBouncerCollector(target)
     return PostgresqlCollector(target)

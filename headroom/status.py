@@ -34,7 +34,6 @@ def _entry(target: Target, seen: TargetNow | None, now: datetime) -> dict[str, A
     at = seen.at if seen else None
     age = None if at is None else max((now - at).total_seconds(), 0.0)
     columns = seen.columns if seen else {}
-    pooler = target.kind == "pgbouncer"
     slots_used, capacity = columns.get("slots_used"), columns.get("ordinary_capacity")
     left = None if slots_used is None or capacity is None else max(capacity - slots_used, 0)
     return {
@@ -51,8 +50,8 @@ def _entry(target: Target, seen: TargetNow | None, now: datetime) -> dict[str, A
         "ordinary_capacity": capacity,
         "headroom": left,
         "sessions": _sessions(columns),
-        "waiters": columns.get("client_waiting") if pooler else None,
-        "oldest_wait_seconds": columns.get("maxwait_seconds") if pooler else None,
+        "waiters": columns.get("client_waiting") if target.is_pooler else None,
+        "oldest_wait_seconds": columns.get("maxwait_seconds") if target.is_pooler else None,
         "longest_statement_seconds": columns.get("longest_statement_seconds"),
         "longest_transaction_seconds": columns.get("longest_transaction_seconds"),
         "verdict": _verdict(seen.verdict if seen else None),

@@ -27,7 +27,7 @@ Path_ = tuple[str | int, ...]
 ReadFile = Callable[[Path], str]
 
 # setting -> the settings that may give its value instead, by reading a file or the environment
-_SECRETS = {"target": ("dsn",), "channel": ("webhook_url", "url", "password")}
+_SECRETS = {"target": ("dsn", "canary"), "channel": ("webhook_url", "url", "password")}
 _CHANNEL_KINDS: dict[str | int, type[BaseModel]] = {
     "slack": SlackChannel,
     "webhook": WebhookChannel,

@@ -249,8 +249,8 @@ METRICS: tuple[Metric, ...] = (
         "pooler_sample",
         "s",
         "max",
-        "How long the oldest waiting client has waited.",
-        "SHOW POOLS maxwait, maxwait_us",
+        "How long the oldest waiting client has waited, clients at login included.",
+        "SHOW POOLS maxwait, SHOW CLIENTS connect_time",
     ),
     Metric(
         "client_active",

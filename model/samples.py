@@ -158,7 +158,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """One pool of a PgBouncer: one database and user.
+    """One pool of a pooler: one database and user.
 
     Source: https://www.pgbouncer.org/usage.html#show-pools
     """
@@ -166,12 +166,12 @@ class Pool:
     database: str
     user: str
     client_active: int
-    client_waiting: int
+    client_waiting: int | None  # None: the pooler does not report its queue
     server_active: int
     server_idle: int
-    server_used: int
-    server_tested: int
-    server_login: int
+    server_used: int | None
+    server_tested: int | None
+    server_login: int | None
     maxwait_seconds: float | None  # as reported: 0 for clients that wait at login
     pool_mode: str | None
     pool_size: int | None  # server connections this pool may open; None not known yet
@@ -182,20 +182,21 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class PoolDatabase:
-    """Counters of one PgBouncer database.
+    """Counters of one pooler database, and what holds it back.
 
-    xact_seconds_total includes the time clients queued, as PgBouncer counts it.
+    xact_seconds_total includes the time clients queued, as PgBouncer counts it. The counters
+    are None for a database that is paused or disabled and has no pool.
     Source: https://www.pgbouncer.org/usage.html#show-stats
     """
 
     name: str
-    xact_total: int
-    query_total: int
-    xact_seconds_total: float
-    query_seconds_total: float
-    wait_seconds_total: float
-    received_bytes_total: int
-    sent_bytes_total: int
+    xact_total: int | None = None
+    query_total: int | None = None
+    xact_seconds_total: float | None = None
+    query_seconds_total: float | None = None
+    wait_seconds_total: float | None = None
+    received_bytes_total: int | None = None
+    sent_bytes_total: int | None = None
     assignments_total: int | None = None  # times a client was given a server; 1.23+
     max_connections: int | None = None  # max_db_connections; None no limit, or not known
     current_connections: int | None = None  # what that limit counts
@@ -224,24 +225,24 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Pooler:
-    """One PgBouncer process as a whole.
+    """One pooler as a whole.
 
     Source: https://www.pgbouncer.org/usage.html#show-lists
     """
 
     version: str  # "1.18.0"
-    used_clients: int
-    login_clients: int
-    used_servers: int
+    used_clients: int | None
+    login_clients: int | None
+    used_servers: int | None
     max_client_conn: int | None
     default_pool_size: int | None
     paused: bool | None  # None where the version cannot tell and no canary looks
 
     client_active: int = 0  # sums over its pools
-    client_waiting: int = 0
+    client_waiting: int | None = 0
     server_active: int = 0
     server_idle: int = 0
-    maxwait_seconds: float | None = 0.0
+    maxwait_seconds: float | None = 0.0  # the oldest wait, clients at login included
     product: str = "PgBouncer"
     processes: int = 1  # several behind one port are told apart and summed
     max_db_connections: int | None = None

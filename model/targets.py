@@ -32,6 +32,15 @@ class Target(BaseModel):
     serves: tuple[str, ...] = ()
     """Poolers only: the names of the postgresql targets behind it."""
 
+    processes: tuple[SecretStr, ...] = ()
+    """PgBouncer only: how each of several processes behind one port (so_reuseport) is reached,
+    as libpq parameters that win over those of `dsn`: "host=/run/pgbouncer/1"."""
+    canary: SecretStr | None = None
+    """Poolers with a console: a query is sent through the pooler to see whether clients get an
+    answer. libpq parameters that win over those of `dsn`: "dbname=shop user=app"."""
+    canary_file: str | None = None
+    canary_env: str | None = None
+
     @property
     def is_pooler(self) -> bool:
         """Whether it stands between clients and servers."""
@@ -46,4 +55,12 @@ class Target(BaseModel):
     def _only_poolers_serve(self) -> Target:
         if self.serves and not self.is_pooler:
             raise ValueError(f"'serves' belongs to a pooler (kind = {', '.join(POOLERS)})")
+        return self
+
+    @model_validator(mode="after")
+    def _only_consoles_have(self) -> Target:
+        if self.processes and self.kind != "pgbouncer":
+            raise ValueError("'processes' belongs to a pgbouncer target")
+        if self.canary is not None and (not self.is_pooler or self.kind == "pgpool"):
+            raise ValueError("'canary' belongs to a pgbouncer, pgcat or odyssey target")
         return self

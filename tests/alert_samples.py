@@ -7,7 +7,7 @@ from typing import Any
 
 from alerts.view import View, Window
 from model.alerting import Culprit, Finding, Notice, Reason, Severity, labels
-from model.samples import Failure, Pool, Pooler, Sample, Server, Session
+from model.samples import Failure, Pool, PoolDatabase, Pooler, Sample, Server, Session
 from model.targets import Target
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)
@@ -90,11 +90,23 @@ def pool(waiting: int = 0, maxwait: float = 0.0, **changed: Any) -> Pool:
     return Pool(**{**values, **changed})
 
 
-def pool_sample(at: float = 0.0, *pools: Pool, paused: bool | None = None) -> Sample:
+def pool_sample(
+    at: float = 0.0,
+    *pools: Pool,
+    paused: bool | None = None,
+    product: str = "PgBouncer",
+    database: PoolDatabase | None = None,
+) -> Sample:
     """An answer of the pooler "shop-pool"."""
-    pooler = Pooler("1.18.0", 44, 0, 20, 100, 20, paused)
     return Sample(
-        "shop-pool", "pgbouncer", after(at), 0.001, True, pooler=pooler, pools=tuple(pools)
+        "shop-pool",
+        "pgbouncer",
+        after(at),
+        0.001,
+        True,
+        pooler=Pooler("1.18.0", 44, 0, 20, 100, 20, paused, product=product),
+        pools=tuple(pools),
+        pool_databases=() if database is None else (database,),
     )
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 
 from alerts.holders import Holders, holders
 from alerts.rules.limits import graded
 from alerts.view import View, Window
 from alerts.wording import age_of, counted, culprit, is_idle_in_transaction, name, seconds
-from model.alerting import Finding, labels
+from model.alerting import Finding, Labels, labels
 from model.rules import PoolWaiters
-from model.samples import Pool, Pooler, Sample
+from model.samples import Pool, Sample
 
 NAME = "pool_waiters"
 MARGIN = 0.02  # seconds after a limit is reached, so that the extra poll does not come just before
@@ -25,6 +26,8 @@ def can_judge(view: View) -> bool:
 def clients_waiting_too_long(view: View, limits: PoolWaiters) -> Iterator[Finding]:
     """A client has queued for a server connection longer than the limits allow.
 
+    A pooler that does not report its queue (Pgpool-II) has no waiters here.
+
     Every such client is a request that stands still while its timeout runs. PgBouncer's
     manual on maxwait: if it grows, the servers do not keep up, because they are overloaded
     or because the pool is too small (https://www.pgbouncer.org/usage.html#show-pools).
@@ -34,19 +37,20 @@ def clients_waiting_too_long(view: View, limits: PoolWaiters) -> Iterator[Findin
         if reached is None:
             continue
         severity, limit = reached
+        assert view.answer is not None, "waiters are only seen in an answer"
         held = holders(pool, view.related_answers())
-        pooler = view.answer.pooler if view.answer else None
+        cause = why(pool, view.answer)
         worst = held.worst if held else None
         yield Finding(
             rule=NAME,
             target=view.target.name,
-            labels=labels(database=pool.database, user=pool.user),
+            labels=_labels(pool),
             severity=severity,
             value=round(wait, 3),
             limit=limit,
             unit="s",
-            summary=f"{waiting_words(pool, wait, limit)}; {occupancy_words(pool, pooler)}",
-            advice=advice(pool, pooler, held),
+            summary=f"{waiting_words(pool, wait, limit)}; {cause.words}",
+            advice=advice(cause, held),
             culprit=culprit(worst, age_of(worst)) if worst else None,
             evidence=held.sentences() if held else (),
         )
@@ -68,15 +72,15 @@ def next_look(view: View, limits: PoolWaiters) -> float | None:
 def waiting_pools(window: Window) -> Iterator[tuple[Pool, float]]:
     """Pools with waiters right now, and how many seconds the oldest has waited.
 
-    PgBouncer reports maxwait 0 for a client that waits before its login is through, as
-    all do while no server connection can be opened at all. For these we count ourselves,
-    from the first poll that saw them.
+    A pooler may not tell how long clients wait (Odyssey), and PgBouncer reports 0 for those
+    whose login is not through. Where the collector could not find out either, we count
+    ourselves, from the first poll that saw them.
     """
     newest = window.newest
     if newest is None or not newest.up:
         return
     for pool in newest.pools or ():
-        if pool.client_waiting <= 0 or pool.database == "pgbouncer":
+        if not pool.client_waiting or pool.database == "pgbouncer":
             continue
         wait = _reported_wait(pool)
         yield pool, wait if wait > 0 else _login_wait(window, pool, newest.at)
@@ -90,13 +94,62 @@ def _reported_wait(pool: Pool) -> float:
 def _login_wait(window: Window, pool: Pool, at: datetime) -> float:
     def waits_at_login(sample: Sample) -> bool:
         return any(
-            p.client_waiting > 0 and _reported_wait(p) <= 0
+            p.client_waiting and _reported_wait(p) <= 0
             for p in sample.pools or ()
-            if p.database == pool.database and p.user == pool.user
+            if (p.database, p.user, p.process) == (pool.database, pool.user, pool.process)
         )
 
     since = window.held_since(waits_at_login)
     return 0.0 if since is None else (at - since).total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why the clients of a pool wait, as far as the pooler tells.
+
+    cause:   "pool_paused", "pool_full", "pool_capped" or "pool_ramping", as docs/verdict.md
+             has them.
+    product: of the pooler.
+    """
+
+    cause: str
+    words: str
+    product: str
+
+
+def why(pool: Pool, sample: Sample) -> Why:
+    """Why the clients of *pool* wait, by what *sample* says of its pooler.
+
+    A pool with fewer servers than it may open is not too small: something keeps the pooler
+    from opening more.
+    """
+    pooler = sample.pooler
+    product = pooler.product if pooler else "the pooler"
+    database = next((d for d in sample.pool_databases or () if d.name == pool.database), None)
+    if pooler is not None and pooler.paused:
+        return Why("pool_paused", f"{product} is paused", product)
+    if database is not None and database.paused:
+        words = f"database {name(pool.database)} is paused on {product}"
+        return Why("pool_paused", words, product)
+    if is_full(pool) is not False:
+        return Why("pool_full", _full_words(pool), product)
+    only = f"only {open_servers(pool)} of {pool.pool_size} server connections are open"
+    if database is not None and database.max_connections and database.current_connections:
+        limit = database.max_connections
+        if database.current_connections >= limit:
+            words = (
+                f"{only}: all {limit} that {product} may open to database "
+                f"{name(pool.database)} are in use by its pools (max_db_connections)"
+            )
+            return Why("pool_capped", words, product)
+    if pool.server_login:
+        words = f"{only}, and {pool.server_login} more is being opened"
+        return Why("pool_ramping", words, product)
+    return Why(
+        "pool_ramping",
+        f"{only}: the pool is still growing, or the server refuses new connections",
+        product,
+    )
 
 
 def is_full(pool: Pool) -> bool | None:
@@ -106,12 +159,14 @@ def is_full(pool: Pool) -> bool | None:
 
 def open_servers(pool: Pool) -> int:
     """Server connections that are through their login."""
-    return pool.server_active + pool.server_idle + pool.server_used + pool.server_tested
+    return (
+        pool.server_active + pool.server_idle + (pool.server_used or 0) + (pool.server_tested or 0)
+    )
 
 
 def waiting_words(pool: Pool, wait: float, limit: float | None = None) -> str:
     """ "24 clients wait for a connection to pool shop/app, the oldest for 6.1 s"."""
-    clients = counted(pool.client_waiting, "client waits", "clients wait")
+    clients = counted(pool.client_waiting or 0, "client waits", "clients wait")
     allowed = "" if limit is None else f" (limit {seconds(limit)})"
     return (
         f"{clients} for a connection to pool {pool_name(pool)}, "
@@ -120,38 +175,48 @@ def waiting_words(pool: Pool, wait: float, limit: float | None = None) -> str:
 
 
 def pool_name(pool: Pool) -> str:
-    """ "shop/app"."""
-    return f"{name(pool.database)}/{name(pool.user)}"
+    """ "shop/app", with its process where there are several."""
+    process = f" of process {name(pool.process)}" if pool.process else ""
+    return f"{name(pool.database)}/{name(pool.user)}{process}"
 
 
-def occupancy_words(pool: Pool, pooler: Pooler | None) -> str:
-    """How far the pool's server connections are used up."""
-    if pooler is not None and pooler.paused:
-        return "PgBouncer is paused"
-    if pool.pool_size is None:
+def _labels(pool: Pool) -> Labels:
+    if pool.process:
+        return labels(database=pool.database, user=pool.user, process=pool.process)
+    return labels(database=pool.database, user=pool.user)
+
+
+def _full_words(pool: Pool) -> str:
+    """How far the connections of a pool are in use that has opened all it may."""
+    size = pool.pool_size
+    if size is None:
         return f"{counted(pool.server_active, 'server connection')} in use"
-    if is_full(pool):
-        size = pool.pool_size
-        if pool.server_active >= size:
-            if size == 1:
-                return "its only server connection is in use"
-            return f"all {size} server connections are in use"
-        return f"{pool.server_active} of {size} server connections are in use"
-    return (
-        f"only {open_servers(pool)} of {pool.pool_size} server connections are open: "
-        "the pool is still growing, or the server refuses new connections"
-    )
+    reserve = max(open_servers(pool) - size, 0) if pool.reserve_pool_size else 0
+    reserved = f", {reserve} of the reserve of {pool.reserve_pool_size} included" if reserve else ""
+    if pool.server_active >= size + reserve:
+        if size + reserve == 1:
+            return "its only server connection is in use"
+        return f"all {size + reserve} server connections are in use{reserved}"
+    return f"{pool.server_active} of {size + reserve} server connections are in use{reserved}"
 
 
-def advice(pool: Pool, pooler: Pooler | None, held: Holders | None) -> str:
-    """What to do first about the waiters of *pool*."""
-    if pooler is not None and pooler.paused:
-        return "Run RESUME on PgBouncer's console if nobody needs the pause any more."
-    if is_full(pool) is False:
-        return (
-            "Find out why PgBouncer cannot open more: see its log for refused logins, compare "
-            "max_db_connections and server_login_retry, and check the server's free slots."
-        )
+_FIRST = {
+    "pool_paused": "Run RESUME on {product}'s console if nobody needs the pause any more.",
+    "pool_capped": (
+        "Raise max_db_connections as far as the server's slots allow, or lower pool_size of "
+        "pools that take more than they need; a bigger pool_size here does not help."
+    ),
+    "pool_ramping": (
+        "Find out why {product} cannot open more: see its log for refused logins, compare "
+        "server_login_retry, and check the server's free slots."
+    ),
+}
+
+
+def advice(cause: Why, held: Holders | None) -> str:
+    """What to do first about the waiters of a pool."""
+    if cause.cause in _FIRST:
+        return _FIRST[cause.cause].format(product=cause.product)
     worst = held.worst if held else None
     if held is None or worst is None:
         return (

@@ -16,7 +16,7 @@ from alerts.rules import (
 from alerts.view import View
 from model.alerting import Finding, Judgement
 from model.rules import Rules
-from model.targets import Kind
+from model.targets import POOLERS, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         target_down.NAME,
         "target does not answer",
-        ("postgresql", "pgbouncer"),
+        ("postgresql", *POOLERS),
         target_down.can_judge,
         lambda view, rules: target_down.no_answer(view, rules.target_down),
     ),
@@ -61,7 +61,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         pool_waiters.NAME,
         "clients wait for a pool",
-        ("pgbouncer",),
+        POOLERS,
         pool_waiters.can_judge,
         lambda view, rules: pool_waiters.clients_waiting_too_long(view, rules.pool_waiters),
         lambda view, rules: pool_waiters.next_look(view, rules.pool_waiters),

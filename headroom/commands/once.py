@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any
 
 from model.config import Config
-from model.samples import Sample
+from model.samples import Pool, Sample
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def _lines(sample: Sample) -> list[str]:
     lines = []
     if sample.server:
         server = sample.server
-        used = "?" if server.slots_used is None else server.slots_used
+        used = _known(server.slots_used)
         lines.append(
             f"{sample.target}: up, PostgreSQL {server.version} {server.role}, "
             f"{used} of {server.ordinary_capacity} slots used "
@@ -61,18 +61,28 @@ def _lines(sample: Sample) -> list[str]:
     if sample.pooler:
         pooler = sample.pooler
         lines.append(
-            f"{sample.target}: up, PgBouncer {pooler.version}, {pooler.used_clients} clients, "
-            f"{pooler.client_waiting} waiting, polled in {took}"
+            f"{sample.target}: up, {pooler.product} {pooler.version}, "
+            f"{_known(pooler.used_clients)} clients, {_known(pooler.client_waiting)} waiting, "
+            f"polled in {took}"
         )
     lines.extend(
         f"    pool {pool.database}/{pool.user}: {pool.server_active} of "
-        f"{'?' if pool.pool_size is None else pool.pool_size} server connections in use, "
-        f"{pool.client_waiting} clients waiting, oldest {pool.maxwait_seconds:.1f} s"
+        f"{_known(pool.pool_size)} server connections in use, "
+        f"{_known(pool.client_waiting)} clients waiting, oldest {_seconds(pool)}"
         for pool in sample.pools or ()
     )
     if sample.degraded:
         lines.append(f"    degraded: {sample.degraded}")
     return lines
+
+
+def _known(number: int | None) -> str:
+    return "?" if number is None else str(number)
+
+
+def _seconds(pool: Pool) -> str:
+    wait = pool.maxwait_seconds if pool.oldest_wait_seconds is None else pool.oldest_wait_seconds
+    return "?" if wait is None else f"{wait:.1f} s"
 
 
 def _plain(value: Any) -> Any:

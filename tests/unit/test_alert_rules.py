@@ -10,8 +10,8 @@ from alerts.rules.registry import BY_NAME, RULES, judge
 from alerts.view import View
 from model.alerting import Finding, Judgement, Severity, labels
 from model.rules import Rules
-from model.samples import Failure, Sample
-from model.targets import Target
+from model.samples import Failure, PoolDatabase, Sample
+from model.targets import POOLERS, Target
 from tests.alert_samples import (
     POOL,
     SHOP,
@@ -201,13 +201,60 @@ def test_waiters_are_told_with_count_pool_limit_and_occupancy() -> None:
     ("made", "paused", "words"),
     [
         (pool(3, 1.0, server_active=4, server_login=1), None, "only 4 of 20 server connections"),
+        (pool(3, 1.0, server_active=4, server_login=1), None, "1 more is being opened"),
+        (pool(3, 1.0, server_active=4), None, "or the server refuses new connections"),
         (pool(3, 1.0, pool_size=None), None, "20 server connections in use"),
         (pool(3, 1.0, pool_size=1, server_active=1), None, "its only server connection is in use"),
+        (
+            pool(3, 1.0, server_active=22, reserve_pool_size=5),
+            None,
+            "all 22 server connections are in use, 2 of the reserve of 5 included",
+        ),
+        (pool(3, 1.0, reserve_pool_size=5), None, "all 20 server connections are in use"),
         (pool(3, 1.0), True, "PgBouncer is paused"),
+        (pool(3, 1.0, process="6433"), None, "pool shop/app of process 6433"),
     ],
 )
 def test_the_pool_s_occupancy_says_why_they_wait(made: Any, paused: Any, words: str) -> None:
     assert words in only("pool_waiters", view(POOL, pool_sample(0, made, paused=paused))).summary
+
+
+@pytest.mark.parametrize(
+    ("database", "words", "first"),
+    [
+        (
+            PoolDatabase("shop", max_connections=5, current_connections=5),
+            "all 5 that PgBouncer may open to database shop are in use by its pools",
+            "Raise max_db_connections",
+        ),
+        (
+            PoolDatabase("shop", max_connections=6, current_connections=5),
+            "the pool is still growing",
+            "refused logins",
+        ),
+        (PoolDatabase("shop", paused=True), "database shop is paused on PgBouncer", "Run RESUME"),
+        (PoolDatabase("jobs", paused=True), "the pool is still growing", "refused logins"),
+    ],
+)
+def test_what_keeps_a_pool_from_growing_is_named(
+    database: PoolDatabase, words: str, first: str
+) -> None:
+    made = pool(3, 1.0, server_active=4)
+    found = only("pool_waiters", view(POOL, pool_sample(0, made, database=database)))
+    assert words in found.summary
+    assert found.advice is not None
+    assert first in found.advice
+
+
+def test_a_pooler_that_does_not_report_its_queue_has_no_waiters() -> None:
+    made = pool(client_waiting=None, maxwait_seconds=None, server_used=None)
+    assert answer("pool_waiters", view(POOL, pool_sample(0, made))).findings == ()
+
+
+@pytest.mark.parametrize("kind", POOLERS)
+def test_every_kind_of_pooler_is_judged(kind: Any) -> None:
+    for rule in ("pool_waiters", "target_down"):
+        assert kind in BY_NAME[rule].kinds
 
 
 def test_clients_that_wait_at_login_are_timed_by_us() -> None:

@@ -12,7 +12,7 @@ from alerts.verdict import CAUSES, HEALTHY, System, verdict
 from alerts.view import Window
 from model.alerting import Severity, Verdict
 from model.rules import Rules
-from model.samples import Failure, Sample
+from model.samples import Failure, PoolDatabase, Sample
 from tests.alert_samples import (
     POOL,
     SHOP,
@@ -68,6 +68,34 @@ ROWS: list[tuple[str, Any, Any, str]] = [
         server_sample(),
         pool_sample(0, pool(3, 2.0, server_active=2)),
         "pooler/pool_ramping",
+    ),
+    (
+        "a pool whose database may have no more servers",
+        server_sample(),
+        pool_sample(
+            0,
+            pool(3, 2.0, server_active=2),
+            database=PoolDatabase("shop", max_connections=9, current_connections=9),
+        ),
+        "pooler/pool_capped",
+    ),
+    (
+        "a paused pooler",
+        server_sample(),
+        pool_sample(0, pool(3, 2.0, server_active=0), paused=True),
+        "pooler/pool_paused",
+    ),
+    (
+        "a paused database",
+        server_sample(),
+        pool_sample(0, pool(3, 2.0, server_active=0), database=PoolDatabase("shop", paused=True)),
+        "pooler/pool_paused",
+    ),
+    (
+        "a pooler without a queue to see",
+        server_sample(),
+        pool_sample(0, pool(client_waiting=None, maxwait_seconds=None)),
+        "none/healthy",
     ),
     ("a wait below the limit", server_sample(), pool_sample(0, pool(3, 0.2)), "none/healthy"),
     ("locks", server_sample(0, (*BLOCKED, ROOT)), QUIET, "locks/lock_chain"),
@@ -179,4 +207,4 @@ def test_every_cause_is_documented() -> None:
     documented = set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))
     seen = {row[3].partition("/")[2] for row in ROWS}
     assert seen == documented
-    assert len(seen) == len(CAUSES) + 2  # waiters() knows two; and healthy
+    assert len(seen) == len(CAUSES) + 4  # waiters() knows four; and healthy
