@@ -7,13 +7,16 @@ import itertools
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
 
 import pytest
 from apscheduler.executors import base as apscheduler_executors
+from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers import base as apscheduler_base
+from apscheduler.triggers.interval import IntervalTrigger
 
 from collectors.schedule import Schedule, _phase
 from model.samples import Failure, Sample
@@ -280,3 +283,94 @@ async def test_a_second_without_the_loop_is_counted_as_missed() -> None:
         count = len(stage.samples)
         await until(lambda: len(stage.samples) >= count + 2)
         assert 3 <= stage.schedule.stats().missed_total["a"] <= 6
+
+
+class Slow(Scripted):
+    """Says how long its polls took, as it is told."""
+
+    cost = 0.0
+
+    async def poll(self, at: datetime) -> Sample:
+        return replace(await super().poll(at), poll_seconds=self.cost)
+
+
+async def test_polls_that_cost_too_much_come_less_often_and_say_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "headroom.collectors")
+    stage = Stage([target("a")])
+    collector = Slow(target("a"))
+    stage.schedule._watches["a"].collector = collector
+    collector.cost = 0.15
+    async with running(stage):
+        await until(lambda: stage.samples and stage.samples[-1].degraded)
+        assert stage.samples[-1].degraded == (
+            "polled every 0.8 s instead of 0.2 s, because a poll takes 0.15 s"
+        )
+        assert stage.schedule.stats().interval_seconds["a"] == 0.8
+        count = len(collector.times)
+        await until(lambda: len(collector.times) == count + 2)
+        assert collector.times[-1] - collector.times[-2] > 0.6
+        assert stage.schedule.stats().missed_total["a"] == 0
+        collector.cost = 0.001
+        await until(lambda: stage.schedule.stats().interval_seconds["a"] == 0.2, 20)
+        await until(lambda: stage.samples[-1].degraded is None)
+    assert "polled every 0.8 s from now on" in caplog.text
+    assert "polled every 0.2 s from now on" in caplog.text
+
+
+class Breaking(IntervalTrigger):
+    """A trigger whose arithmetic goes wrong, as APScheduler's did at changes of the clock."""
+
+    breaks = True
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> Any:
+        if self.breaks:
+            raise OverflowError("date value out of range")
+        return super().get_next_fire_time(previous, now)
+
+
+async def test_a_scheduler_that_died_without_a_word_is_planned_anew_within_seconds(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stage = Stage([target("a"), target("b")])
+    async with running(stage):
+        await until(lambda: len(stage.of("b")) >= 2)
+        job = stage.schedule._scheduler.get_job("a")
+        assert job is not None
+        job.trigger = Breaking(seconds=0.2, timezone=UTC)
+        await until(lambda: "date value out of range" in caplog.text)
+        count, t0 = len(stage.of("b")), monotonic()
+        await until(lambda: len(stage.of("b")) >= count + 3)
+        assert monotonic() - t0 < 5.0
+        assert stage.schedule.dead is None
+    assert "planning all of them anew" in caplog.text
+
+
+async def test_a_scheduler_that_cannot_be_revived_is_reported_within_five_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    stage = Stage([target("a")], on_dead=said.append)
+    async with running(stage):
+        await until(lambda: len(stage.samples) >= 2)
+        t0 = monotonic()
+
+        def broken(*_: object) -> None:
+            raise RuntimeError("the job store is gone")
+
+        monkeypatch.setattr(MemoryJobStore, "update_job", broken)
+        await until(lambda: said)
+        assert monotonic() - t0 < 5.0
+    assert len(said) == 1
+    assert stage.schedule.dead == said[0]
+
+
+async def test_a_guard_that_fails_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    stage = Stage([target("a")], on_dead=said.append)
+    async with running(stage):
+        await until(lambda: stage.samples)
+        monkeypatch.setattr(stage.schedule._scheduler, "get_jobs", None)
+        await until(lambda: said)
+    assert "TypeError" in said[0]
