@@ -6,7 +6,8 @@ never delays one.
 
 Needs: a role that may log in to a database behind the pooler; no privilege.
 Cost:  SELECT 1 on one connection that is held (in session mode: opened each time), every
-       15 seconds. While it gets no answer it is one more client in the queue.
+       15 seconds; every two while clients wait and no server works for them. While it gets no
+       answer it is one more client in the queue.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
+from collectors.cadence import Cadence
 from collectors.connection import HeldConnection, Manner
 from collectors.errors import CollectError
 from model.samples import Failure
 from model.targets import Target
 
 EVERY = 15.0  # seconds between two queries
+AGAIN = 2.0  # seconds between two queries while clients wait and no server works for them
 PATIENCE = 30.0  # seconds until a query is given up and asked anew
 APPLICATION_NAME = "headroom-canary"  # not "headroom": a server connection keeps the name
 
@@ -46,16 +49,19 @@ class Canary:
         self.database = database
         self.trouble: str | None = None
         self._run: asyncio.Task[None] | None = None
-        self._due = 0.0  # monotonic
+        self._cadence = Cadence(EVERY, AGAIN)
         self._unanswered_since: float | None = None
         self._took: float | None = None
 
-    def look(self, now: float, *, keep: bool) -> None:
-        """Send the query if it is time to. keep: hold the connection afterwards."""
-        if self._run is None or self._run.done():
-            if now < self._due:
-                return
-            self._due = now + EVERY
+    def look(self, now: float, *, keep: bool, urgent: bool) -> None:
+        """Send the query if it is time to.
+
+        keep: hold the connection afterwards. urgent: there are signs of a pause.
+        """
+        if self._run is not None and not self._run.done():
+            return
+        if self._cadence.due(now, urgent=urgent or self._unanswered_since is not None):
+            self._cadence.asked(now)
             self._unanswered_since = self._unanswered_since or now
             self._run = asyncio.create_task(self._ask(keep), name="canary")
 
@@ -87,8 +93,7 @@ class Canary:
             await self._held.ask(_select, t0 + PATIENCE)
         except CollectError as error:
             if error.failure is Failure.TIMEOUT:
-                self._due = monotonic()  # it may be a pause; go on asking
-                return
+                return  # it may be a pause, and is asked again
             self.trouble, self._took = error.reason, None
         else:
             self.trouble, self._took = None, monotonic() - t0

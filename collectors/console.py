@@ -58,7 +58,8 @@ class Console:
     version:  "1.18.0"; empty until it was connected to.
     speaks:   what this product and version report.
     settings: SHOW CONFIG.
-    backends: the databases behind it, by the name that clients use.
+    backends: the databases behind it, by the name that clients use; as they were at
+              backends_at (monotonic).
     """
 
     def __init__(self, target: Target, process: str | None = None) -> None:
@@ -69,6 +70,7 @@ class Console:
         self.speaks: Dialect = dialect(target.kind, "")
         self.settings: Mapping[str, str] = {}
         self.backends: Mapping[str, DatabaseRow] = {}
+        self.backends_at = 0.0
         self._user_sizes: Mapping[str, int | None] = {}
         self._paused: bool | None = None
         self._waits = chain.LoginWaits()
@@ -133,6 +135,7 @@ class Console:
             now, urgent=waiting or not (speaks.sizes_per_server or known <= self.backends.keys())
         ):
             self.backends = rows_of.databases(await show(connection, "DATABASES"), speaks)
+            self.backends_at = now
             self._databases_cadence.asked(now)
         # A pause makes clients wait, so that is when its news must be fresh.
         if speaks.state and self._state_cadence.due(now, urgent=waiting or bool(self._paused)):
@@ -213,4 +216,12 @@ async def show(connection: AsyncConnection[Any], what: str) -> Sequence[dict[str
     """The rows of one SHOW command, by column name."""
     cursor: psycopg.AsyncCursor[dict[str, Any]] = connection.cursor(row_factory=dict_row)
     await cursor.execute(f"SHOW {what}".encode())
-    return await cursor.fetchall()
+    return [readable(row) for row in await cursor.fetchall()]
+
+
+def readable(row: dict[str, Any]) -> dict[str, Any]:
+    """*row* with text as text, also where a column has no type that the driver knows."""
+    return {
+        name: str(value, "utf-8", "replace") if isinstance(value, bytes) else value
+        for name, value in row.items()
+    }

@@ -193,7 +193,8 @@ class PgBouncerCollector:
         self, canary: Canary, pooler: Pooler, pools: Sequence[Pool], now: float
     ) -> Pooler:
         mine = [pool for pool in pools if pool.database == canary.database]
-        canary.look(now, keep=all(pool.pool_mode != "session" for pool in mine))
+        stuck = any(pool.client_waiting and not _servers(pool) for pool in pools)
+        canary.look(now, keep=all(p.pool_mode != "session" for p in mine), urgent=stuck)
         if any(_servers(pool) for pool in pools):
             self._no_servers_since = None
         elif self._no_servers_since is None:
@@ -218,8 +219,12 @@ class PgBouncerCollector:
             or len(self.consoles) > 1
         ):
             self._reachable = None
+            self._reachable_cadence.begin()
             return False
-        row = self.consoles[0].backends.get(canary.database)
+        console = self.consoles[0]
+        if now - console.backends_at > canary.unanswered(now):
+            return False  # the server may be another one by now
+        row = console.backends.get(canary.database)
         if row is not None and row.address is not None and self._reachable_cadence.due(now):
             self._reachable_cadence.asked(now)
             self._begin(self._knock(*row.address))

@@ -23,7 +23,7 @@ from collectors import pgpool_rows as rows_of
 from collectors.answer import answered
 from collectors.cadence import Cadence
 from collectors.connection import HeldConnection
-from collectors.console import MANNER
+from collectors.console import MANNER, readable
 from collectors.errors import NotThisKind
 from model.samples import Failure, Link, Pool, Pooler, Sample
 from model.targets import Target
@@ -128,6 +128,6 @@ async def show(connection: AsyncConnection[Any], what: str) -> Sequence[dict[str
     rows: Sequence[dict[str, Any]] = []
     while True:
         if cursor.description:
-            rows = await cursor.fetchall() or rows
+            rows = [readable(row) for row in await cursor.fetchall()] or rows
         if not cursor.nextset():
             return rows
