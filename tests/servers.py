@@ -128,6 +128,12 @@ def filled(server: Postgres, user: str = "app") -> Iterator[list[psycopg.Connect
         yield taken
 
 
+def processes(server: Postgres) -> list[int]:
+    """The pids of the server's processes, those in the middle of a login included."""
+    listed = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text()
+    return [int(pid) for pid in listed.split()]
+
+
 def children(server: Postgres) -> int:
-    """How many processes the server has, those in the middle of a login included."""
-    return len(Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split())
+    """How many processes the server has."""
+    return len(processes(server))

@@ -122,26 +122,6 @@ async def test_a_stalled_name_server_costs_no_poll_more_than_its_deadline(
         stall.set()
 
 
-async def test_the_monitor_adds_nothing_to_an_outage(server: Postgres) -> None:
-    """Each attempt against a locked pg_authid leaves a process behind for a minute."""
-    import psycopg  # noqa: PLC0415 - only here
-
-    async with collecting(server.dsn(user="headroom")) as collector:
-        with psycopg.connect(server.dsn()) as admin:
-            admin.execute("LOCK TABLE pg_catalog.pg_authid")
-            deadline = monotonic() + 12
-            while monotonic() < deadline:
-                sample = await poll(collector)
-                assert not sample.up
-                await asyncio.sleep(0.1)
-            (count,) = admin.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE state = 'starting'"
-            ).fetchone() or (0,)
-            assert 1 <= count <= 4
-            admin.rollback()
-        await poll_until(collector, lambda sample: sample.up, seconds=40)
-
-
 async def test_a_hung_target_leaves_the_others_and_the_end_alone(server: Postgres) -> None:
     samples: list[Sample] = []
     good = Target(name="good", kind="postgresql", dsn=server.dsn(user="headroom"), interval="200ms")
