@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from bench import cost, latency
+from bench import cost, latency, store
 
-BENCHES = {"latency": latency.main, "cost": cost.main}
+BENCHES = {"latency": latency.main, "cost": cost.main, "store": store.main}
 
 
 def main(names: list[str]) -> int:
