@@ -198,7 +198,7 @@ def database_rates(
             if row[name] is not None and before[name] is not None and row[name] >= before[name]:
                 point[name] = point.get(name, 0.0) + (row[name] - before[name]) / seconds
     points_in = {at: values for at, values in sums.items() if at >= to_ms(start)}
-    return _with_gaps(
+    return with_gaps(
         list(points_in),
         {name: [values.get(name) for values in points_in.values()] for name in counters},
         float(bucket),
@@ -248,7 +248,7 @@ def _window(connection: Connection, question: _Question, points: int) -> Window:
         name: [row[i] for row in rows] for i, name in enumerate(names, start=2)
     }
     newest = rows[-1][1] if rows else None
-    return _with_gaps([row[0] for row in rows], values, float(bucket), newest)
+    return with_gaps([row[0] for row in rows], values, float(bucket), newest)
 
 
 def _resolution(connection: Connection, question: _Question, bucket: int) -> int:
@@ -337,10 +337,10 @@ def _folded(
     return select(slot, func.max(rows.c.at), *folded).group_by(slot).order_by(slot)
 
 
-def _with_gaps(
+def with_gaps(
     at: list[int], columns: dict[str, Values], resolution: float, newest: int | None
 ) -> Window:
-    """Put a point of Nones where samples are missing, so that no line is drawn across."""
+    """A window with a point of Nones where samples are missing: no line is drawn across."""
     steps = sorted(b - a for a, b in itertools.pairwise(at))
     usual = max(steps[len(steps) // 2] if steps else 0, int(resolution * 1000))
     holes = [i for i in range(1, len(at)) if at[i] - at[i - 1] > _GAP * usual]
