@@ -150,4 +150,4 @@ def _rows(
         .where(rows.c.newest_first == 1)
         .order_by(rows.c.of)
     )
-    return [dict(row) for row in found.mappings()]
+    return list(found.mappings())
