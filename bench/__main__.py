@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from bench import cost, latency, store
+from bench import cost, latency, peers, store
 
-BENCHES = {"latency": latency.main, "cost": cost.main, "store": store.main}
+BENCHES = {"latency": latency.main, "cost": cost.main, "store": store.main, "peers": peers.main}
 
 
 def main(names: list[str]) -> int:

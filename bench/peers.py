@@ -1,0 +1,166 @@
+"""What watching costs the server, beside the peers, in one run.
+
+CPU time of the whole PostgreSQL (postmaster and all its children) over a minute in which only
+one monitor works: *n* client backends are connected, a tenth of them in a transaction, none
+does anything. Nothing but the monitor uses the server, and what it uses without one is taken off.
+
+Peers: prometheus-postgres-exporter and pg_activity, as Debian packages them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import psycopg
+
+from bench.lab import lab, quantile, report
+from headroom.demo.servers import Postgres, free_port
+from tests.lab import Run, wait_until, write_config
+
+BACKENDS = (20, 100, 1000)
+SECONDS = 30  # of every measurement; figures are given for a minute
+Monitor = Callable[[Path, Postgres], AbstractContextManager[None]]
+ROUNDS = 3  # medians over so many
+
+
+def main() -> None:
+    """Measure and report."""
+    figures: dict[str, object] = {}
+    with lab(max_connections=max(BACKENDS) + 30) as servers, ExitStack() as clients:
+        here = 0
+        for wanted in BACKENDS:
+            _connect(clients, servers.postgres, here, wanted)
+            here = wanted
+            rounds: dict[str, list[float]] = {}
+            for number in range(ROUNDS):
+                idle = _spent(servers.postgres, SECONDS)
+                for name, monitor in MONITORS.items():
+                    with monitor(servers.folder, servers.postgres):
+                        time.sleep(3)  # connecting is not what is measured
+                        spent = _spent(servers.postgres, SECONDS) - idle
+                    rounds.setdefault(name, []).append(max(spent, 0.0) * 60 / SECONDS)
+                print(f"  {wanted} backends, round {number + 1} of {ROUNDS}", flush=True)
+            for name, values in rounds.items():
+                key = f"{wanted:4d} backends, {name}"
+                figures[key] = f"{1000 * quantile(values, 0.5):7.1f} ms CPU a minute"
+    report("peers", figures)
+
+
+@contextmanager
+def _headroom(folder: Path, postgres: Postgres) -> Iterator[None]:
+    (folder / "ours").mkdir(exist_ok=True)
+    with Run(write_config(folder / "ours", postgres)):
+        yield
+
+
+def _exporter(every: float) -> Monitor:
+    @contextmanager
+    def monitor(folder: Path, postgres: Postgres) -> Iterator[None]:  # noqa: ARG001
+        program = shutil.which("prometheus-postgres-exporter")
+        if program is None:
+            sys.exit("needs it: apt-get install prometheus-postgres-exporter")
+        port = free_port()
+        dsn = f"postgresql://headroom@127.0.0.1:{postgres.port}/shop?sslmode=disable"
+        scraper = (
+            "import sys, time, urllib.request as r\n"
+            "while True: r.urlopen(sys.argv[1]).read(); time.sleep(float(sys.argv[2]))"
+        )
+        url = f"http://127.0.0.1:{port}/metrics"
+        exporter = subprocess.Popen(
+            [program, f"--web.listen-address=127.0.0.1:{port}"],
+            env={**os.environ, "DATA_SOURCE_NAME": dsn},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_until(lambda: _answers(port))
+        scraping = subprocess.Popen([sys.executable, "-c", scraper, url, str(every)])
+        try:
+            yield
+        finally:
+            for process in (scraping, exporter):
+                process.kill()
+                process.wait()
+
+    return monitor
+
+
+@contextmanager
+def _pg_activity(folder: Path, postgres: Postgres) -> Iterator[None]:  # noqa: ARG001
+    program = shutil.which("pg_activity")
+    if program is None:
+        sys.exit("needs it: apt-get install pg-activity")
+    command = f"{program} -h 127.0.0.1 -p {postgres.port} -U headroom -d shop --refresh 2"
+    # It wants a terminal; script(1) gives it one.
+    process = subprocess.Popen(
+        ["script", "-qefc", command, "/dev/null"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "200", "LINES": "50"},
+    )
+    try:
+        yield
+        assert process.poll() is None, "pg_activity ended"
+    finally:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+        process.kill()
+        process.wait()
+        if process.stdin:
+            process.stdin.close()
+
+
+MONITORS: dict[str, Monitor] = {
+    "Headroom at 1 s": _headroom,
+    "postgres_exporter at 15 s": _exporter(15.0),
+    "postgres_exporter at 1 s": _exporter(1.0),
+    "pg_activity at 2 s": _pg_activity,
+}
+
+
+def _connect(clients: ExitStack, postgres: Postgres, here: int, wanted: int) -> None:
+    dsn = postgres.dsn(user="app", dbname="shop")
+    for number in range(here, wanted):
+        connection = clients.enter_context(
+            psycopg.connect(dsn, application_name=f"app-{number % 7}")
+        )
+        connection.execute("SELECT 'some text', count(*) FROM pg_class")
+        if number % 10:
+            connection.commit()
+
+
+def _answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _spent(postgres: Postgres, seconds: float) -> float:
+    """CPU seconds that the server uses in *seconds*."""
+    before = _cpu(postgres)
+    time.sleep(seconds)
+    return _cpu(postgres) - before
+
+
+def _cpu(postgres: Postgres) -> float:
+    """CPU seconds of the server: its live processes to the nanosecond, its ended ones to 10 ms."""
+    postmaster = psutil.Process(postgres.pid)
+    ended = postmaster.cpu_times()
+    total = ended.children_user + ended.children_system
+    for process in (postmaster, *postmaster.children(recursive=True)):
+        try:
+            nanoseconds = Path(f"/proc/{process.pid}/schedstat").read_text().split()[0]
+        except FileNotFoundError:
+            continue
+        total += int(nanoseconds) / 1e9
+    return float(total)
