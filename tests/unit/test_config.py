@@ -61,6 +61,13 @@ def test_a_pooler_knows_whom_it_serves() -> None:
         (TARGET + TARGET, ":6: target[1].name: 'shop' is used twice"),
         (TARGET + POOL.replace('"shop"', '"shpo"'), "'shpo' is no postgresql target; known: shop"),
         (TARGET + 'serves = ["shop"]\n', "'serves' belongs to a pooler"),
+        (TARGET + 'processes = ["port=1"]\n', "'processes' belongs to a pgbouncer target"),
+        (TARGET + 'canary = "dbname=shop"\n', "'canary' belongs to a pgbouncer, pgcat or"),
+        (
+            TARGET + POOL.replace("pgbouncer", "pgpool") + 'canary = "dbname=shop"\n',
+            "'canary' belongs to a pgbouncer, pgcat or",
+        ),
+        (TARGET + POOL + 'canary_env = "X"\n', "the environment variable 'X' is not set"),
         ('[[target]]\nname = "x"\nkind = "postgresql"\n', "one of 'dsn', 'dsn_file' and 'dsn_env'"),
         (TARGET + 'dsn_env = "X"\n', ":5: target[0].dsn_env: give only one of"),
         (
@@ -92,6 +99,16 @@ def test_a_secret_is_never_repeated() -> None:
     message = mistake(TARGET + "oops = 1\n" + HOOK.replace("http://127.0.0.1:9/", "ftp://x/s3cret"))
     assert "s3cret" not in message
     assert "s3cret" not in repr(of(TARGET))
+
+
+def test_how_processes_and_a_canary_are_reached_is_a_secret_too() -> None:
+    text = POOL.replace('serves = ["shop"]', 'processes = ["port=1 password=s3cret"]')
+    config = of(text + 'canary_env = "CANARY"\n', CANARY="dbname=shop password=s3cret")
+    (target,) = config.targets
+    assert target.canary is not None
+    assert target.canary.get_secret_value() == "dbname=shop password=s3cret"
+    assert target.processes[0].get_secret_value() == "port=1 password=s3cret"
+    assert "s3cret" not in repr(target)
 
 
 def test_secrets_come_from_files_and_the_environment(tmp_path: Path) -> None:
