@@ -36,6 +36,7 @@ from collectors.errors import (
     CollectError,
     NotPermitted,
     NotThisKind,
+    NoWay,
     TargetUnreachable,
     error_for,
 )
@@ -52,6 +53,7 @@ CONNECT_TIMEOUT = 75.0
 so that the server gives up first and an attempt of ours never leaves a backend behind."""
 LOOKUP_TIMEOUT = 5.0  # seconds for a host name; longer than a name server that works takes
 PATIENCE_PER_HOST = 10.0  # seconds, where the connection string names several hosts
+SOON = 1.5  # seconds; whoever cuts a new connection does so at once
 INTRODUCTION = 5.0  # seconds at least for our first questions, over a slow line too
 MOST_LEFT_BEHIND = 1  # connections that hang over there, beside the one that we use
 MARGIN = 0.05  # of the deadline; a poll that hangs ends before the next one is due
@@ -220,6 +222,12 @@ class HeldConnection:
 
     async def _explained(self, error: psycopg.Error) -> CollectError:
         """Why the attempt failed. A refusal in words we do not know is looked into, once."""
+        waited = monotonic() - self._attempt_began
+        if waited > SOON and "closed the connection unexpectedly" in str(error):
+            # So libpq says it too when the kernel gave up, or the server on our login.
+            kind = NoWay if waited < PATIENCE_PER_HOST else TargetUnreachable
+            words = f"no answer to the connection attempt for {waited:.1f} s"
+            return kind(Failure.TIMEOUT, words)
         explained = explain_connect(error, self._secrets)
         if not recognised(str(error)):
             word = await first_word(self._where)
@@ -272,7 +280,8 @@ class HeldConnection:
 
     def _failed(self, error: CollectError) -> None:
         self._last_error = error
-        self._not_before = monotonic() + self._backoff.failed(error.failure)
+        failure = Failure.UNREACHABLE if isinstance(error, NoWay) else error.failure
+        self._not_before = monotonic() + self._backoff.failed(failure)
 
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None

@@ -26,6 +26,10 @@ class TargetUnreachable(CollectError):  # noqa: N818 - the class says what is th
     """No answer, a lost connection, or a server that starts or stops. Worth retrying."""
 
 
+class NoWay(TargetUnreachable):
+    """Nothing that we send arrives. Worth retrying soon: it costs the target nothing."""
+
+
 class TargetFull(CollectError):  # noqa: N818 - the class says what is the matter
     """The target admits no more connections. Worth retrying: slots come free."""
 
