@@ -129,7 +129,7 @@ class Database:
     """
 
     name: str
-    connection_limit: int  # -1 none
+    connection_limit: int  # -1 none; 0 superusers only; -2 left over from a failed DROP DATABASE
     backends: int
     xact_commit_total: int
     xact_rollback_total: int
@@ -141,7 +141,14 @@ class Database:
     idle_in_transaction_seconds_total: float | None
     stats_reset_at: datetime | None
     connections: int | None = None  # client backends of it right now; what the limit counts
-    session_seconds_total: float | None = None  # repaired: rejected logins corrupt the server's
+    session_seconds_total: float | None = None  # since we look; without what refused logins add
+
+    @property
+    def headroom(self) -> int | None:
+        """Connections that its limit leaves; None without a limit, or when not known."""
+        if self.connection_limit < 0 or self.connections is None:
+            return None
+        return max(self.connection_limit - self.connections, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +159,13 @@ class Role:
     """
 
     name: str
-    connection_limit: int
+    connection_limit: int  # 0: it may not log in
     connections: int
+
+    @property
+    def headroom(self) -> int:
+        """Connections that its limit leaves."""
+        return max(self.connection_limit - self.connections, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,37 @@ async def test_who_waits_for_a_lock_is_seen_with_the_table(server: Postgres) -> 
             assert samples[-1].degraded is None
 
 
+async def test_refused_logins_do_not_make_the_session_time_leap(server: Postgres) -> None:
+    if major(server) < 14:
+        pytest.skip("there is no session_time before PostgreSQL 14")
+    ask(server, "DROP DATABASE IF EXISTS tight")
+    ask(server, "CREATE DATABASE tight CONNECTION LIMIT 0")
+
+    async def leapt() -> bool:
+        counter = "SELECT session_time FROM pg_stat_database WHERE datname = 'tight'"
+        return bool(ask(server, counter)[0][0] > 3 * 8e11)
+
+    async with collecting(server.dsn(user="headroom")) as collector:
+        assert (await poll(collector)).databases is not None
+        for _ in range(4):
+            with pytest.raises(psycopg.OperationalError):
+                psycopg.connect(server.dsn(user="app", dbname="tight"))
+        await until(leapt)
+        collector._side_due["databases"] = 0.0  # type: ignore[attr-defined]
+        sample = await poll(collector)
+        tight = next(d for d in sample.databases or () if d.name == "tight")
+        assert (tight.connection_limit, tight.headroom, tight.connections) == (0, 0, 0)
+        assert tight.session_seconds_total is not None
+        assert tight.session_seconds_total < 60
+        assert tight.sessions_fatal_total is not None
+        assert tight.sessions_fatal_total >= 4
+        ask(server, "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'tight'")
+        collector._side_due["databases"] = 0.0  # type: ignore[attr-defined]
+        sample = await poll(collector)
+        tight = next(d for d in sample.databases or () if d.name == "tight")
+        assert (tight.connection_limit, tight.headroom) == (-2, None)
+
+
 async def test_check_knows_the_version(server: Postgres) -> None:
     remarks = await check(target(server.dsn(user="headroom")))
     assert remarks[0].text.startswith(f"PostgreSQL {major(server)}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -228,6 +229,25 @@ def test_counters_of_a_database_are_in_seconds_and_unknown_before_14() -> None:
     assert (new.active_seconds_total, new.idle_in_transaction_seconds_total) == (1.5, 0.25)
     assert (new.sessions_total, new.sessions_killed_total) == (5, 2)
     assert (old.sessions_total, old.active_seconds_total, old.connection_limit) == (None, None, 20)
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "left", "sentence"),
+    [
+        (-1, 5, None, "no limit"),
+        (-2, 0, None, "left over from a failed DROP DATABASE: no limit either"),
+        (0, 0, 0, "admits superusers only"),
+        (5, 3, 2, "the rest"),
+        (5, 7, 0, "the limit was lowered"),
+        (5, None, None, "hidden"),
+    ],
+)
+def test_a_database_has_a_headroom_of_its_own(
+    limit: int, used: int | None, left: int | None, sentence: str
+) -> None:
+    counters = (5, "shop", limit, 3, 10, 1, *[None] * 8)
+    (database,) = rows_of.databases([counters], look(), SessionTime())
+    assert replace(database, connections=used).headroom == left, sentence
 
 
 @pytest.mark.parametrize(
