@@ -18,14 +18,25 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+)
 
-BUSY_TIMEOUT = 5.0  # seconds that a writer waits for another writer
+BUSY_TIMEOUT = 1.0  # seconds that a writer waits for another writer; then samples wait
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class StoreError(Exception):
-    """The store cannot be used. The message says what to do next."""
+    """The store cannot be used now. The message says what to do next. Worth retrying."""
+
+
+class NotKeepable(StoreError):  # noqa: N818  it says what is wrong, not that something is
+    """The store works, but not with these values. Retrying will not help."""
 
 
 class Store:
@@ -38,6 +49,7 @@ class Store:
         self.url: URL = make_url(url)
         self.path = Path(self.url.database or "")
         self._engine = create_engine(self.url, connect_args={"timeout": BUSY_TIMEOUT})
+        self._file: tuple[int, int] | None = None  # device and inode that the engine has open
         event.listen(self._engine, "connect", _configure)
         event.listen(self._engine, "begin", _begin)
 
@@ -54,6 +66,7 @@ class Store:
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """One consistent view of the store. Raises StoreError."""
+        self._follow_the_file()
         with self._said(), self._engine.connect() as connection:
             yield connection
 
@@ -63,6 +76,7 @@ class Store:
 
         Raises StoreError; then nothing of it was kept.
         """
+        self._follow_the_file()
         with self._said(), self._engine.connect() as connection:
             # On the raw connection: SQLAlchemy would begin a transaction first, and inside one
             # this setting does not change.
@@ -81,13 +95,19 @@ class Store:
             raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def data_version(self, connection: Connection) -> int:
-        """A number that changes when another process has committed (SQLite's data_version)."""
+        """A number that changes when another process has committed (SQLite's data_version).
+
+        Raises StoreError when the file is another one now; then connect() again.
+        """
+        if self._file is not None and self._file != self._identity():
+            raise StoreError(f"{self.path}: was moved away or replaced")
         value = connection.exec_driver_sql("PRAGMA data_version").scalar_one()
         connection.rollback()
         return int(value)
 
     def connect(self) -> Connection:
         """A connection to keep, for data_version. The caller closes it."""
+        self._follow_the_file()
         return self._engine.connect()
 
     def migrate(self) -> None:
@@ -98,6 +118,7 @@ class Store:
             )
         config = AlembicConfig()
         config.set_main_option("script_location", str(_MIGRATIONS))
+        self._follow_the_file()
         with self._said(), self._engine.connect() as connection:
             self._refuse_newer(connection, ScriptDirectory.from_config(config))
             connection.rollback()
@@ -133,17 +154,37 @@ class Store:
                 "upgrade Headroom, or give another file in [store] url"
             ) from error
 
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return (found.st_dev, found.st_ino)
+
+    def _follow_the_file(self) -> None:
+        """Let go of a file that was moved away or replaced, as our own advice may be."""
+        now = self._identity()
+        if self._file is not None and now != self._file:
+            self._engine.dispose()
+        self._file = now
+
     @contextlib.contextmanager
     def _said(self) -> Iterator[None]:
         """The driver's errors in our words."""
         try:
             yield
-        except OperationalError as error:
-            raise StoreError(f"{self.path}: {error.orig}") from error
-        except DatabaseError as error:
-            raise StoreError(
-                f"{self.path}: {error.orig}; move the file away to start a new one"
-            ) from error
+        except (OperationalError, sqlite3.OperationalError) as error:
+            raise StoreError(f"{self.path}: {_words(error)}") from error
+        except (IntegrityError, DataError, ProgrammingError, InterfaceError) as error:
+            raise NotKeepable(f"{self.path}: {_words(error)}") from error
+        except (DatabaseError, sqlite3.Error) as error:
+            advice = "move the file away to start a new one"
+            raise StoreError(f"{self.path}: {_words(error)}; {advice}") from error
+
+
+def _words(error: Exception) -> object:
+    """The driver's own words, without the statement and its values."""
+    return getattr(error, "orig", None) or error
 
 
 def _configure(connection: sqlite3.Connection, _record: object) -> None:

@@ -27,6 +27,7 @@ from store import alert_log, tables
 from store.episodes import LONGEST
 from store.windows import id_of
 
+_LOOKED = timedelta(seconds=10)  # after a poll; so long it stands for what was there
 _POLL = ("target_id", "at", "up", "failure", "reason", "degraded", "poll_seconds")
 
 
@@ -209,17 +210,24 @@ def sessions_at(connection: Connection, target: str, at: datetime | None) -> lis
 def _moment(
     connection: Connection, table: Table, target_id: int, at: datetime | None
 ) -> tuple[datetime | None, float]:
-    """The last good sample's time (or *at*), and the server's clock minus ours then."""
+    """The last good sample's time (or *at*), and the server's clock minus ours then.
+
+    None when nobody looked at that time: what the last look saw says nothing about later.
+    """
     query = (
         select(table.c.at, table.c.clock_skew_seconds)
         .where(table.c.target_id == target_id, table.c.up)
         .order_by(table.c.at.desc())
-        .limit(1)
+        .limit(2)
     )
-    row = connection.execute(query if at is None else query.where(table.c.at <= at)).first()
-    if row is None:
+    rows = connection.execute(query if at is None else query.where(table.c.at <= at)).all()
+    if not rows:
         return None, 0.0
-    return (row.at if at is None else at), row.clock_skew_seconds or 0.0
+    last = rows[0].at
+    usual = (last - rows[1].at) if len(rows) > 1 else timedelta(0)
+    if at is not None and at - last > max(_LOOKED, 3 * usual):
+        return None, 0.0
+    return (last if at is None else at), rows[0].clock_skew_seconds or 0.0
 
 
 def _session_row(row: Row[Any], server_now: datetime) -> SessionRow:

@@ -13,7 +13,7 @@ import logging
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from store.database import Store
+from store.database import Store, StoreError
 
 _log = logging.getLogger(__name__)
 CHECK_EVERY = 0.1  # seconds; half of it is the average delay that it adds
@@ -80,7 +80,7 @@ class Feed:
                     return None
                 self._connection = self._store.connect()
             return self._store.data_version(self._connection)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, StoreError) as error:
             _log.warning("cannot watch the store: %s", error)
             self._disconnect()
             return None

@@ -202,6 +202,30 @@ def test_sessions_of_a_past_moment_have_the_ages_of_that_moment(store: Store) ->
     assert [(row.pid, row.xact_seconds) for row in present] == [(4712, 3.0)]
 
 
+def test_nobody_is_invented_for_a_time_when_nobody_looked(store: Store) -> None:
+    appender = Appender(store)
+    appender.append([replace(seen(s), sessions=(SESSION,)) for s in (0, 1)])
+    with store.read() as connection:
+        assert len(latest.sessions_at(connection, "shop", after(5))) == 1
+        assert latest.sessions_at(connection, "shop", after(60)) == []
+
+
+def test_a_store_that_was_moved_away_is_not_read_for_ever(store: Store) -> None:
+    Appender(store).append([seen(0)])
+    watching = store.connect()
+    store.data_version(watching)
+    with store.read() as connection:
+        assert len(latest.targets_now(connection)) == 1
+    for path in store.path.parent.glob("headroom.db*"):
+        path.rename(path.with_name(f"old-{path.name}"))
+    store.migrate()
+    with pytest.raises(StoreError, match="moved away"):
+        store.data_version(watching)
+    watching.close()
+    with store.read() as connection:
+        assert latest.targets_now(connection) == []
+
+
 def test_episodes_of_a_killed_run_end_where_it_last_looked(store: Store) -> None:
     Appender(store).append([replace(seen(0), sessions=(SESSION,)), seen(7)])
     Appender(store)  # the next run
