@@ -27,6 +27,7 @@ from sqlalchemy.exc import (
     ProgrammingError,
 )
 
+_FILE = "headroom_file"  # key in a kept connection's info: which file it has open
 BUSY_TIMEOUT = 1.0  # seconds that a writer waits for another writer; then samples wait
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -99,7 +100,7 @@ class Store:
 
         Raises StoreError when the file is another one now; then connect() again.
         """
-        if self._file is not None and self._file != self._identity():
+        if connection.info.get(_FILE) != self._identity():
             raise StoreError(f"{self.path}: was moved away or replaced")
         value = connection.exec_driver_sql("PRAGMA data_version").scalar_one()
         connection.rollback()
@@ -108,7 +109,9 @@ class Store:
     def connect(self) -> Connection:
         """A connection to keep, for data_version. The caller closes it."""
         self._follow_the_file()
-        return self._engine.connect()
+        connection = self._engine.connect()
+        connection.info[_FILE] = self._identity()
+        return connection
 
     def migrate(self) -> None:
         """Bring the schema to this version of Headroom. Raises StoreError if it is newer."""
