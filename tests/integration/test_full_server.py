@@ -294,3 +294,43 @@ async def test_while_two_connections_hang_no_third_one_is_opened(newest: Postgre
             return len(pids()) == 1
 
         await until(one_left)
+
+
+async def test_up_means_this_poll_and_a_pg_hba_that_shuts_us_out_is_named(
+    newest: Postgres,
+) -> None:
+    hba = newest.data / "pg_hba.conf"
+    before = hba.read_text()
+    async with collecting(newest.dsn(user="headroom")) as collector:
+        assert (await poll(collector)).up
+        hba.write_text("host all headroom all reject\n" + before)
+        try:
+            ask(newest, "SELECT pg_reload_conf()")
+            for pid in ours(newest):
+                ask(newest, f"SELECT pg_terminate_backend({pid})")
+            sample = (await poll_until(collector, lambda s: not s.up))[-1]
+            assert sample.failure is Failure.AUTHENTICATION, sample
+            assert "pg_hba.conf does not admit us" in (sample.reason or "")
+            assert sample.server is None
+        finally:
+            hba.write_text(before)
+            ask(newest, "SELECT pg_reload_conf()")
+        await poll_until(collector, lambda s: s.up, seconds=40)
+
+
+async def test_functions_that_somebody_planted_are_never_called(newest: Postgres) -> None:
+    planted = "AS $$ BEGIN RAISE EXCEPTION 'called %', current_user; END $$ LANGUAGE plpgsql"
+    ask(newest, "CREATE DATABASE planted")
+    with psycopg.connect(newest.dsn(dbname="planted"), autocommit=True) as admin:
+        for what in (
+            "count() RETURNS int8", "left(text, int) RETURNS text", "host(inet) RETURNS text",
+            "pg_is_in_recovery() RETURNS bool", "clock_timestamp() RETURNS timestamptz",
+            "pg_stat_get_activity(int) RETURNS SETOF pg_stat_activity",
+            "current_setting(text) RETURNS text",
+        ):  # fmt: skip
+            admin.execute(f"CREATE FUNCTION public.{what} {planted}".encode())
+        admin.execute("ALTER DATABASE planted SET search_path = public, pg_catalog")
+    async with collecting(newest.dsn(user="headroom", dbname="planted")) as collector:
+        sample = await poll(collector)
+        assert (sample.up, sample.degraded) == (True, None)
+    ask(newest, "DROP DATABASE planted WITH (FORCE)")
