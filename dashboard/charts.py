@@ -9,10 +9,10 @@ Colours of text, grid and status are the theme's, so the browser adds them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from dashboard.panels import POOL_COLOURS, Limit, Panel, Series
+from dashboard.panels import POOL_COLOURS, Limit, Panel, Rows, Series, first_known
 from dashboard.words import plural, visible
 from store.windows import Window
 
@@ -81,22 +81,25 @@ def pool_series(
     panel: Panel, pools: Sequence[str], rest: Sequence[str], prefix: str
 ) -> tuple[Series, ...]:
     """The panel's one series, once a pool, and once more for the rest of them."""
-    column = panel.series[0].columns[0]
-    lines = [
-        Series(prefix + pool, (key(pool, column),), POOL_COLOURS[i % len(POOL_COLOURS)])
-        for i, pool in enumerate(pools)
-    ]
+    only = panel.series[0]
+
+    def line(label: str, pool: str, colour: str) -> Series:
+        columns = tuple(key(pool, column) for column in only.columns)
+        return replace(only, label=prefix + label, columns=columns, colour=colour)
+
+    lines = [line(p, p, POOL_COLOURS[i % len(POOL_COLOURS)]) for i, p in enumerate(pools)]
     if rest:
-        label = f"{prefix}{plural(len(rest), 'more pool')}"
-        lines.append(Series(label, (key(REST, column),), POOL_COLOURS[-1]))
+        lines.append(line(plural(len(rest), "more pool"), REST, POOL_COLOURS[-1]))
     return tuple(lines)
 
 
 def values_of(series: Series, frame: Frame) -> Values:
-    """The series' values: the sum of its columns; None where all of them are unknown."""
+    """The series' values, of its columns together; None where all of them are unknown."""
     columns = [frame.columns[name] for name in series.columns if name in frame.columns]
     if not columns:
         return [None] * len(frame.x)
+    if series.first:
+        return [_short(first_known(at)) for at in zip(*columns, strict=True)]
     return [
         _short(sum(known)) if (known := [v for v in at if v is not None]) else None
         for at in zip(*columns, strict=True)
@@ -111,6 +114,7 @@ def drawing(panel: Panel, traces: Sequence[tuple[Series, tuple[int, int]]]) -> d
         "note": panel.note,
         "unit": panel.unit,
         "stacked": panel.stacked,
+        "nothing": "not reported" if panel.rows is Rows.POOLS else "no answer in this range",
         "traces": [_trace(panel, series) | {"place": list(place)} for series, place in traces],
     }
 

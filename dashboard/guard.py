@@ -61,11 +61,7 @@ class Guard:
             )
         origin = headers.get("origin")
         changes = scope["type"] == "websocket" or scope["method"] not in _READ_ONLY
-        if (
-            changes
-            and origin is not None
-            and urlsplit(origin).netloc not in (host, self._url.netloc)
-        ):
+        if changes and origin is not None and _place(origin) not in (host, self._url.netloc):
             return 403, "This page belongs to another site."
         return 0, ""
 
@@ -94,3 +90,11 @@ class Guard:
             await send(message)
 
         return sending
+
+
+def _place(origin: str) -> str | None:
+    """Host and port of an Origin; None for what is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None

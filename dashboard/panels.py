@@ -6,11 +6,13 @@ everywhere.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
 from model.rules import Rules
+from model.targets import POOLERS
 
 # Okabe and Ito's palette, which people with colour-blindness can tell apart. Its orange and
 # vermilion are left out: red and amber mean trouble here and nothing else.
@@ -37,11 +39,12 @@ class Rows(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line or area. Its value is the sum of *columns*."""
+    """One line or area. Its value is the sum of *columns*; of *first*, the first known one."""
 
     label: str
     columns: tuple[str, ...]
     colour: str
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,15 @@ class Panel:
     stacked: bool = False
     limits: tuple[Limit, ...] = ()
     band: tuple[str, str] | None = None  # columns: a light band from one to the other
+
+
+OLDEST_WAIT = ("oldest_wait_seconds", "maxwait_seconds")
+"""Columns of a pool, better one first: PgBouncer's own maxwait is 0 for clients at login."""
+
+
+def first_known(values: Iterable[float | None]) -> float | None:
+    """The first of *values* that is known."""
+    return next((value for value in values if value is not None), None)
 
 
 _PANELS = (
@@ -108,7 +120,7 @@ _PANELS = (
         note="per pool",
         unit="seconds",
         rows=Rows.POOLS,
-        series=(Series("", ("maxwait_seconds",), SKY),),
+        series=(Series("", OLDEST_WAIT, SKY, first=True),),
     ),
     Panel(
         name="statements",
@@ -157,18 +169,20 @@ _PANELS = (
         unit="count",
         rows=Rows.POOLER,
         series=(
+            Series("clients connected", ("used_clients",), BLUE),
             Series("clients served", ("client_active",), SKY),
             Series("clients waiting", ("client_waiting",), PURPLE),
             Series("servers busy", ("server_active",), GREEN),
             Series("servers free", ("server_idle",), GREY),
         ),
+        limits=(Limit("max_client_conn", "limit", column="max_client_conn"),),
     ),
 )
 
 PANELS: dict[str, Panel] = {panel.name: panel for panel in _PANELS}
-DEFAULT = {
+DEFAULT: dict[str, tuple[str, ...]] = {
     "postgresql": ("connections", "waiters", "statements", "oldest_wait", "waits", "throughput"),
-    "pgbouncer": ("waiters", "oldest_wait", "clients"),
+    **dict.fromkeys(POOLERS, ("waiters", "oldest_wait", "clients")),
 }
 """The panels of a target's page by its kind, most telling first."""
 

@@ -1,7 +1,8 @@
 """The time range of a page or a request, as its URL says it.
 
 `range=15m` moves with the clock; `from` and `to` (ISO 8601; UTC when no zone is given)
-stand still, so that a link shows tomorrow what it shows today.
+stand still, so that a link shows tomorrow what it shows today. One that has not ended yet
+fills until it has.
 """
 
 from __future__ import annotations
@@ -11,22 +12,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from model.moments import iso
+
 RANGES = {"5m": 300, "15m": 900, "1h": 3600, "6h": 21600, "24h": 86400, "7d": 604800}  # seconds
 DEFAULT_RANGE = "15m"
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """start <= t < end. range: its name when it moves with the clock, else None."""
+    """start <= t < end.
+
+    range: its name when it moves with the clock, else None.
+    open:  it stands still, but its end is still to come.
+    """
 
     start: datetime
     end: datetime
     range: str | None
+    open: bool = False
 
     @property
     def live(self) -> bool:
         """Whether it moves with the clock."""
         return self.range is not None
+
+    @property
+    def grows(self) -> bool:
+        """Whether there will be more in it than there is."""
+        return self.live or self.open
 
     @property
     def seconds(self) -> float:
@@ -38,17 +51,6 @@ class Span:
         if self.range is not None:
             return {"range": self.range}
         return {"from": iso(self.start), "to": iso(self.end)}
-
-
-def iso(at: datetime) -> str:
-    """*at* as URLs say it, UTC.
-
-    >>> iso(datetime(2030, 1, 1, 3, 12, 5, tzinfo=UTC))
-    '2030-01-01T03:12:05Z'
-    """
-    moment = at.astimezone(UTC)
-    digits = "milliseconds" if moment.microsecond else "seconds"
-    return moment.isoformat(timespec=digits).replace("+00:00", "Z")
 
 
 def parse_moment(text: str) -> datetime:
@@ -73,7 +75,7 @@ def parse_span(params: Mapping[str, str], now: datetime) -> Span:
             raise ValueError("'from' must be before 'to'")
         if end - start > timedelta(days=400):
             raise ValueError("the range must not be longer than 400 days")
-        return Span(start, end, None)
+        return Span(start, end, None, end > now)
     name = params.get("range", DEFAULT_RANGE)
     if name not in RANGES:
         raise ValueError(f"{name[:40]!r} is not a range; choose one of {', '.join(RANGES)}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -18,6 +20,7 @@ from starlette.routing import Route
 
 from headroom.engine import Engine
 from headroom.status import status
+from model.moments import iso
 from store import alert_log
 from store.database import StoreError
 
@@ -61,9 +64,13 @@ def make_api(engine: Engine) -> Starlette:
 
 
 class Server(uvicorn.Server):
-    """Uvicorn without its own signal handling: `headroom run` decides when to stop."""
+    """Uvicorn without its own signal handling: `headroom run` decides when to stop.
+
+    listening: set once it listens.
+    """
 
     def __init__(self, engine: Engine) -> None:
+        self.listening = asyncio.Event()
         super().__init__(
             uvicorn.Config(
                 make_api(engine),
@@ -76,8 +83,15 @@ class Server(uvicorn.Server):
             )
         )
 
-    def install_signal_handlers(self) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Bind, and say so."""
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
         """Leave signals to us."""
+        yield
 
 
 class _EngineMetrics(Collector):
@@ -111,6 +125,14 @@ class _EngineMetrics(Collector):
             for target, count in by_target.items():
                 counter.add_metric([target], count)
             yield counter
+        pace = GaugeMetricFamily(
+            "headroom_poll_interval_seconds",
+            "Seconds between two polls; more than configured when polls are costly.",
+            labels=["target"],
+        )
+        for target, seconds in polls.interval_seconds.items():
+            pace.add_metric([target], seconds)
+        yield pace
         late = GaugeMetricFamily(
             "headroom_poll_lateness_seconds",
             "How long after its time the last poll began.",
@@ -121,6 +143,9 @@ class _EngineMetrics(Collector):
         yield late
         yield CounterMetricFamily(
             "headroom_judging_seconds", "Time spent judging samples.", engine.observe_seconds_total
+        )
+        yield CounterMetricFamily(
+            "headroom_judging_failed", "Samples that could not be judged.", engine.judging_failures
         )
         yield GaugeMetricFamily("headroom_alerts_firing", "Alerts that fire.", engine.firing())
         writer = engine.health(datetime.now(UTC)).writer
@@ -155,4 +180,4 @@ class _EngineMetrics(Collector):
 
 
 def _iso(at: datetime | None) -> str | None:
-    return None if at is None else at.isoformat().replace("+00:00", "Z")
+    return None if at is None else iso(at)

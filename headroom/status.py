@@ -7,12 +7,11 @@ from typing import Any
 
 from model.alerting import Verdict
 from model.config import Config
+from model.moments import iso
 from model.targets import Target
 from store import latest
 from store.database import Store
 from store.latest import TargetNow
-
-STALE_AFTER = 3.0  # intervals without a poll, or this many seconds, whichever is longer
 
 _STATES = {
     "active": "active",
@@ -41,9 +40,9 @@ def _entry(target: Target, seen: TargetNow | None, now: datetime) -> dict[str, A
         "kind": target.kind,
         "up": seen.up if seen else None,
         "reason": (seen.reason or seen.degraded) if seen else "not polled yet",
-        "as_of": None if at is None else at.isoformat().replace("+00:00", "Z"),
+        "as_of": None if at is None else iso(at),
         "age_seconds": None if age is None else round(age, 3),
-        "stale": age is None or age > max(STALE_AFTER, STALE_AFTER * target.interval),
+        "stale": age is None or age > target.stale_after_seconds,
         "server_version": seen.version if seen else None,
         "role": seen.role if seen else None,
         "slots_used": slots_used,

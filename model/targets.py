@@ -10,6 +10,20 @@ from model.durations import Duration
 
 Kind = Literal["postgresql", "pgbouncer", "pgpool", "pgcat", "odyssey"]
 POOLERS: tuple[Kind, ...] = ("pgbouncer", "pgpool", "pgcat", "odyssey")
+PRODUCTS: dict[Kind, str] = {
+    "postgresql": "PostgreSQL",
+    "pgbouncer": "PgBouncer",
+    "pgpool": "Pgpool-II",
+    "pgcat": "PgCat",
+    "odyssey": "Odyssey",
+}
+"""What people call each kind."""
+CONSOLES: dict[Kind, frozenset[str]] = {
+    "pgbouncer": frozenset({"pgbouncer"}),
+    "pgcat": frozenset({"pgcat", "pgbouncer"}),
+    "odyssey": frozenset({"console"}),
+}
+"""The databases of a pooler where Headroom itself asks; nobody's work."""
 
 
 class Target(BaseModel):
@@ -45,6 +59,16 @@ class Target(BaseModel):
     def is_pooler(self) -> bool:
         """Whether it stands between clients and servers."""
         return self.kind in POOLERS
+
+    @property
+    def product(self) -> str:
+        """What people call it: "PgBouncer"."""
+        return PRODUCTS[self.kind]
+
+    @property
+    def stale_after_seconds(self) -> float:
+        """The age at which its newest data are old: three polls missed, and a while."""
+        return max(5.0, 3 * self.interval + self.deadline_seconds)
 
     @property
     def deadline_seconds(self) -> float:

@@ -150,6 +150,7 @@ def database_rates(
     """Commits, rollbacks and new sessions per second, summed over the databases of a server.
 
     A counter that was reset (stats_reset changed, or it fell) gives no value for that step.
+    A folded point stands at the start of its bucket, as those of other windows do.
     """
     table = tables.database_sample
     counters = {
@@ -187,22 +188,26 @@ def database_rates(
     ).mappings()
     sums: dict[int, dict[str, float]] = {}
     previous: dict[int, Any] = {}
+    size = bucket * 1000 if bucket > 1 else 1
+    last = None
     for row in newest:
         before, previous[row["database_id"]] = previous.get(row["database_id"]), row
         if before is None or before["stats_reset_at"] != row["stats_reset_at"]:
             continue
         seconds = (row["at"] - before["at"]) / 1000
         # Databases are polled together, so their rows share `at` and can be summed by it.
-        point = sums.setdefault(row["at"], {})
+        point = sums.setdefault(row["at"] - row["at"] % size, {})
+        last = row["at"]
         for name in counters:
             if row[name] is not None and before[name] is not None and row[name] >= before[name]:
                 point[name] = point.get(name, 0.0) + (row[name] - before[name]) / seconds
-    points_in = {at: values for at, values in sums.items() if at >= to_ms(start)}
+    first = to_ms(start) - to_ms(start) % size  # the first bucket is read whole
+    points_in = {at: values for at, values in sums.items() if at >= first}
     return with_gaps(
         list(points_in),
         {name: [values.get(name) for values in points_in.values()] for name in counters},
         float(bucket),
-        max(points_in, default=None),
+        last if points_in else None,
     )
 
 

@@ -44,6 +44,15 @@ def loaded(folder: Path, text: str = CONFIG) -> Config:
     return load(write_config(folder, text), {})
 
 
+OTHERS = """
+[[target]]
+name = "billing"
+kind = "postgresql"
+dsn = "host=127.0.0.1 dbname=billing"
+"""  # a second server, in addition to CONFIG
+BILLING = 3
+
+
 class Filler:
     """Puts rows into a store."""
 
@@ -59,6 +68,11 @@ class Filler:
                     row = {"id": number, "target_id": POOLER, "database": "shop", "user": user}
                     c.execute(insert(tables.pool).values(row))
                 c.execute(insert(tables.database).values(id=1, target_id=SHOP, name="shop"))
+
+    def target(self, number: int, name: str, kind: str) -> None:
+        """One more target."""
+        with self.store.write(durable=False) as c:
+            c.execute(insert(tables.target).values(id=number, name=name, kind=kind))
 
     def server(self, at: datetime, **changed: Any) -> None:
         self.servers([(at, changed)])

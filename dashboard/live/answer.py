@@ -90,7 +90,7 @@ class Answers:
     def build(self, connection: Connection, wish: Wish, now: datetime) -> Answer | None:
         """The answer; None when the chart already has everything."""
         span = wish.span(now)
-        if wish.cursor is not None and span.live:
+        if wish.cursor is not None and span.grows:
             answer = self._delta(connection, wish, wish.cursor, span)
             if answer != {}:
                 return None if answer is None else answer | {"now": to_ms(now)}
@@ -105,14 +105,14 @@ class Answers:
         planned = plan(wish.panels, sources)
         bucket = bucket_seconds(span.start, span.end, wish.points)
         drawings, lists = _drawings(planned, frames)
-        shape = _hash([drawings, bucket, span.range])
+        shape = _shape(wish, sources, drawings, bucket)
         self._remember(shape, sources)
         extras = self._extras(connection, planned, frames, wish, span)
         newest = tuple(frame.newest for frame in frames)
         return {
             "cursor": str(Cursor(shape, _hash(extras), newest)),
             "full": True,
-            "live": span.live,
+            "live": span.grows,
             "from": to_ms(span.start),
             "to": to_ms(span.end),
             "bucket": bucket,
@@ -148,7 +148,7 @@ class Answers:
                 return {}
             frames.append(frame)
         drawings, lists = _drawings(planned, frames)
-        if _hash([drawings, bucket, span.range]) != cursor.shape:
+        if _shape(wish, sources, drawings, bucket) != cursor.shape:
             return {}
         extras = self._extras(connection, planned, frames, wish, span)
         fresh = [
@@ -244,6 +244,13 @@ def _drawings(
             traces.append((series, (number, len(lists[number]) - 1)))
         drawings.append(drawing(panel, traces))
     return drawings, lists
+
+
+def _shape(wish: Wish, sources: tuple[Source, ...], drawings: list[Answer], bucket: int) -> str:
+    """What a cursor's data belong to. Of which target they are is part of it: the charts of
+    two servers look alike."""
+    whose = [[source.rows, source.target] for source in sources]
+    return _hash([wish.target.name, whose, drawings, bucket, wish.params])
 
 
 def _hash(thing: Any) -> str:

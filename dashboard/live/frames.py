@@ -10,13 +10,11 @@ from sqlalchemy import Connection
 
 from dashboard.charts import Frame, frame_of, frame_of_pools, pool_series
 from dashboard.panels import Panel, Rows, Series
-from dashboard.shape import stale_after
 from model.config import Config
-from model.targets import Target
+from model.targets import CONSOLES, Target
 from store.windows import database_rates, pool_windows, pooler_window, server_window
 
 MAX_POOLS = 6  # lines a reader can tell apart; the rest of the pools share one
-_CONSOLE = "pgbouncer/"  # PgBouncer's own console, where we ask; not a pool of anybody's work
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +22,7 @@ class Source:
     """Where one frame comes from.
 
     columns: what to read, in the words of the store.
+    console: the pooler's own databases, which are not drawn.
     pools:   those that have a line of their own; rest: those that share one.
     """
 
@@ -31,6 +30,7 @@ class Source:
     target: str
     columns: tuple[str, ...]
     stale_after_seconds: float
+    console: frozenset[str] = frozenset()
     pools: tuple[str, ...] = ()
     rest: tuple[str, ...] = ()
 
@@ -41,7 +41,7 @@ Plan = tuple[tuple[Panel, tuple[tuple[Series, int], ...]], ...]
 
 def sources_of(panels: Sequence[Panel], target: Target, config: Config) -> tuple[Source, ...]:
     """The sources that *panels* of *target* need."""
-    poolers = (target,) if target.kind == "pgbouncer" else config.poolers_of(target.name)
+    poolers = (target,) if target.is_pooler else config.poolers_of(target.name)
     found: dict[tuple[Rows, str], Source] = {}
     for panel in panels:
         for owner in poolers if panel.rows is Rows.POOLS else (target,):
@@ -55,6 +55,7 @@ def sources_of(panels: Sequence[Panel], target: Target, config: Config) -> tuple
                 owner.name,
                 tuple(dict.fromkeys((*before, *columns))),
                 _stale(panel, owner),
+                CONSOLES.get(owner.kind, frozenset()),
             )
     return tuple(found.values())
 
@@ -62,7 +63,7 @@ def sources_of(panels: Sequence[Panel], target: Target, config: Config) -> tuple
 def _stale(panel: Panel, target: Target) -> float:
     """Seconds without a new sample after which a frame is old. A poll that failed is a sample
     too, so this says that nobody polls. Counters are polled less often."""
-    return max(90.0 if panel.rows is Rows.RATES else 0.0, stale_after(target))
+    return max(90.0 if panel.rows is Rows.RATES else 0.0, target.stale_after_seconds)
 
 
 def plan(panels: Sequence[Panel], sources: Sequence[Source]) -> Plan:
@@ -95,7 +96,7 @@ def read(
     if source.rows is Rows.RATES:
         return source, frame_of(database_rates(connection, *span))
     windows = pool_windows(connection, *span, columns=source.columns)
-    windows = {pool: w for pool, w in windows.items() if not pool.startswith(_CONSOLE)}
+    windows = {pool: w for pool, w in windows.items() if pool.split("/")[0] not in source.console}
     if not source.pools:
         # Those where clients waited longest; in the alphabet's order, so that colours stay.
         busiest = sorted(

@@ -55,7 +55,7 @@ class Series:
         self._feed = feed
         self._now = now
         self._answers = Answers(config)
-        self._shared: dict[Wish, asyncio.Task[Answer | None]] = {}
+        self._shared: dict[tuple[Wish, int], asyncio.Task[Answer | None]] = {}
 
     def routes(self) -> list[Route]:
         """The routes to mount."""
@@ -68,17 +68,21 @@ class Series:
             span = wish.span(self._now())
         except ValueError as error:
             return _json({"error": str(error)}, 400)
-        except KeyError as error:
-            return _json({"error": f"no target is called {str(error)[:60]}"}, 404)
-        if wish.cursor is not None and span.live:
+        except LookupError as error:
+            return _json({"error": str(error)}, 404)
+        if wish.cursor is not None and span.grows:
             return await self._wait(wish, span)
         return await self._answer(wish)
 
     def wish(self, request: Request) -> Wish:
-        """What *request* asks for. Raises ValueError or KeyError."""
+        """What *request* asks for. Raises ValueError or LookupError."""
         params = request.query_params
-        target = self._config.target(params.get("target", ""))
-        pooled = target.kind == "pgbouncer" or bool(self._config.poolers_of(target.name))
+        name = params.get("target", "")
+        try:
+            target = self._config.target(name)
+        except KeyError:
+            raise LookupError(f"no target is called {name[:60]!r}") from None
+        pooled = target.is_pooler or bool(self._config.poolers_of(target.name))
         width = params.get("width", "600")
         if not width.isdigit() or not MIN_WIDTH <= int(width) <= MAX_WIDTH:
             raise ValueError(f"'width' must be a number of pixels, {MIN_WIDTH} to {MAX_WIDTH}")
@@ -113,12 +117,17 @@ class Series:
             await self._feed.changed(self._feed.changes, left)
 
     async def _answer(self, wish: Wish) -> Response:
-        """One answer, built once for all browsers that ask for the same at the same time."""
-        task = self._shared.get(wish)
+        """One answer, built once for all browsers that ask for the same at the same time.
+
+        A build that began before the store's last change does not know of it, so it is not
+        for those who come after.
+        """
+        same = (wish, self._feed.changes)
+        task = self._shared.get(same)
         if task is None:
             task = asyncio.create_task(asyncio.to_thread(self._build, wish))
-            task.add_done_callback(lambda _: self._shared.pop(wish, None))
-            self._shared[wish] = task
+            task.add_done_callback(lambda _: self._shared.pop(same, None))
+            self._shared[same] = task
         try:
             answer = await asyncio.shield(task)
         except StoreError as error:

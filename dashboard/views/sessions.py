@@ -10,9 +10,10 @@ import streamlit as st
 
 from dashboard.shape import SESSION_COLUMNS, fresh, session_key, session_table
 from dashboard.source import Source
-from dashboard.span import Span, iso, parse_moment
+from dashboard.span import Span, parse_moment
 from dashboard.views.time_range import viewer_zone
 from dashboard.words import age, clock, literal, plural, visible
+from model.moments import iso
 from store.database import StoreError
 from store.latest import SessionRow, sessions_at, target_now
 

@@ -10,8 +10,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
 
-from dashboard.span import DEFAULT_RANGE, RANGES, Span, iso, parse_span
+from dashboard.span import DEFAULT_RANGE, RANGES, Span, parse_span
 from dashboard.words import literal
+from model.moments import iso
 
 _KEYS = ("range", "from", "to", "at")
 

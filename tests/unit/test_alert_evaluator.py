@@ -54,6 +54,7 @@ def test_waiters_are_told_with_the_first_sample_that_shows_them() -> None:
     assert notice.link == (
         "http://localhost:8501/target?target=shop-pool"
         "&from=2029-12-31T23%3A55%3A00Z&to=2030-01-01T00%3A05%3A00Z"
+        "&at=2030-01-01T00%3A00%3A00Z"
     )
     [alert] = decision.changed
     assert (alert.state, alert.notified_at, alert.id) == (AlertState.FIRING, T0, notice.alert_id)

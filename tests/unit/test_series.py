@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import update
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -22,7 +24,10 @@ from dashboard.live.answer import Cursor
 from dashboard.live.feed import Feed
 from dashboard.live.series import Series
 from model.alerting import Severity
-from tests.filled_store import HOSTILE, Filler, loaded
+from model.targets import POOLERS
+from store import tables
+from store.windows import database_rates
+from tests.filled_store import BILLING, CONFIG, HOSTILE, OTHERS, Filler, loaded
 
 T0 = datetime(2030, 1, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -329,6 +334,7 @@ def test_a_cursor_survives_its_url(text, newest) -> None:
         ("POST", "/live/series", {"Origin": "https://headroom.example.internal"}, 405),
         ("POST", "/live/series", {"Origin": "http://localhost:8501"}, 405),
         ("POST", "/live/series", {"Origin": "null"}, 403),
+        ("POST", "/live/series", {"Origin": "http://[::1"}, 403),
     ],
 )
 async def test_only_our_own_pages_get_in(chart: Chart, method, path, headers, status) -> None:
@@ -338,3 +344,151 @@ async def test_only_our_own_pages_get_in(chart: Chart, method, path, headers, st
     assert response.status_code == status
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["content-security-policy"] == "frame-ancestors 'self'"
+
+
+async def test_two_servers_that_look_alike_get_their_own_samples(
+    chart: Chart, tmp_path: Path
+) -> None:
+    chart.store.target(BILLING, "billing", "postgresql")
+    rows = [(T0 - i * SECOND, {"active": 77, "target_id": BILLING}) for i in range(120, 0, -1)]
+    chart.store.servers(rows)
+    feed = Feed(chart.store.store)
+    config = loaded(tmp_path, CONFIG + OTHERS)
+    routes = Series(config, chart.store.store, feed, lambda: chart.now).routes()
+    async with client_of(Starlette(routes=routes)) as client:
+        charts = []
+        for name in ("shop", "billing"):
+            one = Chart(client, chart.store, feed)
+            one.query = f"target={name}&panels=connections"
+            await one.ask()
+            charts.append(one)
+        assert charts[0].cursor != charts[1].cursor
+        chart.now += SECOND
+        chart.store.server(T0, active=1)
+        chart.store.server(T0, active=77, target_id=BILLING)
+        answers = [await one.ask() for one in charts]
+    await feed.stop()
+    assert [answer["frames"][0]["y"][0][-1] for answer in answers] == [1, 77]
+
+
+@pytest.mark.parametrize("kind", POOLERS)
+async def test_every_kind_of_pooler_has_charts_without_its_console(
+    chart: Chart, tmp_path: Path, kind: str
+) -> None:
+    console = {"pgbouncer": "pgbouncer", "pgcat": "pgcat", "odyssey": "console"}.get(kind)
+    with chart.store.store.write(durable=False) as c:
+        if console is not None:
+            renamed = update(tables.pool).where(tables.pool.c.id == 2)
+            c.execute(renamed.values(database=console))
+    config = loaded(tmp_path, CONFIG.replace('"pgbouncer"', f'"{kind}"'))
+    feed = Feed(chart.store.store)
+    routes = Series(config, chart.store.store, feed, lambda: chart.now).routes()
+    async with client_of(Starlette(routes=routes)) as client:
+        for name in ("shop-pool", "shop"):
+            response = await client.get(f"/live/series?target={name}")
+            assert response.status_code == 200
+            names = [t["name"] for t in panel(response.json(), "waiters")["traces"]]
+            assert names == (["shop/app"] if console else ["shop/app", "shop/reports"])
+    await feed.stop()
+
+
+async def test_the_oldest_wait_includes_clients_that_wait_at_login(chart: Chart) -> None:
+    with chart.store.store.write(durable=False) as c:
+        mine = update(tables.pool_sample).where(tables.pool_sample.c.pool_id == 1)
+        c.execute(mine.values(oldest_wait_seconds=6.1))
+    answer = await chart.ask()
+    assert values(answer, "oldest_wait", "shop/app")[-1] == 6.1
+    assert values(answer, "oldest_wait", "shop/reports")[-1] == 0
+
+
+async def test_a_pooler_that_does_not_report_its_queue_has_no_values_and_says_so(
+    chart: Chart,
+) -> None:
+    with chart.store.store.write(durable=False) as c:
+        c.execute(update(tables.pool_sample).values(client_waiting=None))
+    answer = await chart.ask()
+    assert set(values(answer, "waiters", "shop/app")) == {None}
+    assert panel(answer, "waiters")["nothing"] == "not reported"
+
+
+async def test_the_clients_of_a_pooler_are_drawn_with_their_limit(chart: Chart) -> None:
+    chart.query = "target=shop-pool&panels=clients"
+    answer = await chart.ask()
+    assert values(answer, "clients", "clients connected")[-1] == 20
+    [limit] = answer["limits"]["clients"]["lines"]
+    assert (limit["label"], limit["y"]) == ("max_client_conn", 100)
+
+
+async def test_who_asks_after_a_change_does_not_get_the_answer_from_before_it(
+    chart: Chart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series, "HOLD", 5.0)
+    await chart.ask()
+    chart.now += SECOND
+    began, go_on = threading.Event(), threading.Event()
+    real = series.Answers.build
+
+    def slow(self: Any, connection: Any, wish: Any, now: Any) -> Any:
+        connection.exec_driver_sql("SELECT count(*) FROM server_sample").scalar()
+        if not began.is_set():  # the first build sees the store as it is now, and takes long
+            began.set()
+            assert go_on.wait(10)
+        return real(self, connection, wish, now)
+
+    monkeypatch.setattr(series.Answers, "build", slow)
+    url = f"/live/series?target=shop&since={chart.cursor}"
+    watching = asyncio.create_task(chart.feed.changed(-1, 5))
+    await watching
+    first = asyncio.create_task(chart.client.get(url))
+    await asyncio.to_thread(began.wait, 10)
+    before = chart.feed.changes
+    watching = asyncio.create_task(chart.feed.changed(before, 5))
+    chart.store.server(T0, active=9)
+    assert await watching
+    second = asyncio.create_task(chart.client.get(url))
+    done, _ = await asyncio.wait([second], timeout=2)
+    go_on.set()
+    await asyncio.wait([first, second], timeout=10)
+    assert done, "it waits for the answer from before the change"
+    assert [f["y"][0][-1] for f in second.result().json()["frames"] if f] == [9]
+
+
+async def test_throughput_that_grows_live_is_as_dense_as_when_it_is_asked_for_anew(
+    chart: Chart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series, "pause", lambda bucket: 0.0)
+    chart.query = "target=shop&panels=throughput&range=6h"
+    chart.store.counters([(T0 - i * 5 * SECOND, 10**6 - i * 50) for i in range(720, 0, -1)])
+    x = (await chart.ask())["frames"][0]["x"]
+    for i in range(12):
+        chart.now = T0 + (i * 5 + 1) * SECOND
+        chart.store.counters([(T0 + i * 5 * SECOND, 10**6 + i * 50)])
+        for frame in (await chart.ask())["frames"]:
+            x = [at for at in x if at < frame["x"][0]] + frame["x"]
+    chart.cursor = None
+    assert x == (await chart.ask())["frames"][0]["x"]
+
+
+def test_raw_rates_keep_the_times_of_their_samples(tmp_path: Path) -> None:
+    filler = Filler(tmp_path)
+    at = T0 - timedelta(milliseconds=333)
+    filler.counters([(at - 5 * SECOND, 0), (at, 100)])
+    with filler.store.read() as connection:
+        window = database_rates(connection, "shop", T0 - 60 * SECOND, T0, 900)
+    filler.store.close()
+    assert window.at == [int(at.timestamp() * 1000)]
+    assert window.columns["xact_commit_per_second"] == [20]
+
+
+async def test_a_range_that_has_not_ended_fills_until_it_has(chart: Chart) -> None:
+    chart.query = "target=shop&panels=connections&from=2030-01-01T11:55:00Z&to=2030-01-01T12:00:05Z"
+    answer = await chart.ask()
+    assert answer["live"]
+    chart.now = T0 + SECOND
+    chart.store.server(T0, active=7)
+    answer = await chart.ask()
+    assert "full" not in answer
+    assert answer["frames"][0]["y"][0][-1] == 7
+    chart.now = T0 + 6 * SECOND
+    answer = await chart.ask()
+    assert (answer["full"], answer["live"]) == (True, False)

@@ -19,9 +19,10 @@ from dashboard.shape import (
     session_table,
     systems,
 )
-from dashboard.span import iso, parse_moment, parse_span
+from dashboard.span import parse_moment, parse_span
 from model.alerting import Severity, Verdict
 from model.config import Config
+from model.moments import iso
 from model.rules import Rules
 from model.targets import Target
 from store.latest import SessionRow, TargetNow
