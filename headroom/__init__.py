@@ -9,7 +9,10 @@ spool.py     a bounded file queue for what the store does not take right now
 outbox.py    the store's outbox as the courier wants it
 api.py       /healthz, /metrics and /api/v1/status of `headroom run`
 status.py    what is known of every target right now, as JSON
+ending.py    how our processes end: by a signal, in order, and with whoever started them
 moments.py   "10m", "2026-11-22T03:12:05Z": points in time as people type them
+ports.py     TCP ports as people type them
+secrets_of.py  which texts of a configuration must never be seen
 log.py       one line an event, no secrets
 demo/        real servers, a real application, real trouble
 """

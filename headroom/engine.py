@@ -53,7 +53,7 @@ class Engine:
         self.config = config
         self.store = store
         self.latest: dict[str, Sample] = {}
-        self.schedule = Schedule(config.targets, self._on_sample)
+        self.schedule = Schedule(config.targets, self._on_sample, on_dead=self._fail)
         with store.read() as connection:
             restored = alert_log.active_alerts(connection)
         self._evaluator = Evaluator(config, restored)
@@ -62,9 +62,16 @@ class Engine:
         self._writer: Writer | None = None
         self._started_at = datetime.now(UTC)
         self._observe_seconds = 0.0
+        self.judging_failures = 0
+        self.failed: str | None = None  # why we cannot go on, in words
+        self._stop: asyncio.Event | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run until *stop* is set; then stop in order: polls, writer, courier."""
+        """Run until *stop* is set; then stop in order: polls, writer, courier.
+
+        Sets *stop* itself, and `failed`, when a part of us died: whoever runs us starts anew.
+        """
+        self._stop = stop
         loop = asyncio.get_running_loop()
 
         def wake_courier() -> None:
@@ -72,6 +79,8 @@ class Engine:
 
         self._writer = Writer(self.store, self.config.store, self._outbox, wake_courier)
         courier = asyncio.create_task(self._courier.run())
+        if self.config.channels:
+            courier.add_done_callback(lambda _: self._fail("the courier has ended"))
         ticking = asyncio.create_task(self._tick())
         try:
             await self.schedule.start()
@@ -97,13 +106,20 @@ class Engine:
         written = self._writer.stats()
         problems = []
         newest = max((sample.at for sample in self.latest.values()), default=None)
-        patience = 10.0 + 2 * min((t.interval for t in self.config.targets), default=0.0)
-        if self.config.targets and now - (newest or self._started_at) > timedelta(seconds=patience):
-            problems.append("no poll was completed lately")
+        for target in self.config.targets:
+            seen = self.latest.get(target.name)
+            interval = self.schedule.stats().interval_seconds[target.name]
+            patience = timedelta(seconds=10.0 + 2 * interval + target.deadline_seconds)
+            if now - (seen.at if seen else self._started_at) > patience:
+                problems.append(f"{target.name} was not polled lately")
+        if not self._writer.alive:
+            problems.append("the writer has died")
         if written.waiting and now - (written.written_at or self._started_at) > timedelta(
             seconds=10
         ):
-            problems.append(f"the store takes nothing; {written.waiting} entries wait in memory")
+            problems.append(f"the store takes nothing; {written.waiting} entries wait")
+        if self.judging_failures:
+            problems.append(f"judging failed {self.judging_failures} times; see the log")
         return Health(tuple(problems), self._started_at, newest, written)
 
     def store_size(self) -> StoreSize:
@@ -120,9 +136,21 @@ class Engine:
         self.latest[sample.target] = sample
         self._put(sample)
         t0 = time.perf_counter()
-        decision = self._evaluator.observe(sample)
-        self._observe_seconds += time.perf_counter() - t0
+        try:
+            decision = self._evaluator.observe(sample)
+        except Exception:
+            self.judging_failures += 1
+            _log.exception("%s: judging a sample failed", sample.target)
+            return
+        finally:
+            self._observe_seconds += time.perf_counter() - t0
         self._act(decision, sample.at)
+
+    def _fail(self, why: str) -> None:
+        if self._stop is not None and not self._stop.is_set():
+            _log.error("%s; stopping, so that the service manager starts us anew", why)
+            self.failed = why
+            self._stop.set()
 
     def _act(self, decision: Decision, at: datetime) -> None:
         if decision.changed or decision.notices or decision.verdicts:
@@ -141,6 +169,7 @@ class Engine:
             try:
                 self._act(self._evaluator.tick(at), at)
             except Exception:
+                self.judging_failures += 1
                 _log.exception("judging failed; the next look is in %.0f s", TICK)
 
 

@@ -18,8 +18,9 @@ def parse_moment(text: str, now: datetime) -> datetime:
     """
     try:
         return now - timedelta(seconds=parse_duration(text))
-    except ValueError:
-        pass
+    except ValueError as error:
+        if "ten years" in str(error):
+            raise
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

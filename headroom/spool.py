@@ -7,7 +7,9 @@ counted: the newest samples are worth most.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -63,6 +65,7 @@ class Spool:
 
     def size(self) -> int:
         """Bytes on disk."""
+        self._miss()
         return sum(self._path(segment).stat().st_size for segment in self._counts)
 
     def put(self, payloads: Iterable[bytes]) -> None:
@@ -70,20 +73,31 @@ class Spool:
         lines = [b"%08x %s\n" % (zlib.crc32(payload), payload) for payload in payloads]
         if not lines:
             return
+        self._miss()
         self._folder.mkdir(exist_ok=True)
         segment = max(self._counts, default=self._taken.segment + 1)
         if segment in self._counts and self._path(segment).stat().st_size >= SEGMENT:
             segment += 1
-        with self._path(segment).open("ab") as file:
-            if file.tell() and not self._ends_whole(segment):
-                file.write(b"\n")  # the torn line of a killed process must not swallow ours
-            file.write(b"".join(lines))
+        path = self._path(segment)
+        before = path.stat().st_size if path.exists() else 0
+        try:
+            with path.open("ab") as file:
+                if before and not self._ends_whole(segment):
+                    file.write(b"\n")  # the torn line of a killed process must not swallow ours
+                file.write(b"".join(lines))
+        except OSError:  # a full disk takes a part; whoever tries again must not double it
+            with contextlib.suppress(OSError):
+                os.truncate(path, before)
+                if not before:
+                    path.unlink()
+            raise
         self._counts[segment] = self._counts.get(segment, 0) + len(lines)
         while len(self._counts) > 1 and self.size() > self._limit:
             self._drop_oldest()
 
     def peek(self, most: int) -> list[Entry]:
         """The oldest entries, *most* of them, which stay until take()."""
+        self._miss()
         found: list[Entry] = []
         for segment in sorted(self._counts):
             start = self._taken.offset if segment == self._taken.segment else 0
@@ -116,6 +130,13 @@ class Spool:
             if done:
                 self._path(segment).unlink()
                 del self._counts[segment]
+
+    def _miss(self) -> None:
+        """Somebody may have deleted segments: then they are lost, and the rest goes on."""
+        for segment in [s for s in self._counts if not self._path(s).exists()]:
+            lost = self._counts.pop(segment)
+            self.dropped_total += lost
+            _log.error("a segment of the spool is gone: %d entries are lost", lost)
 
     def _drop_oldest(self) -> None:
         segment = min(self._counts)

@@ -24,9 +24,8 @@ from model.config import StoreSettings
 from model.samples import Sample
 from store import alert_log, retention, rollup, runs
 from store.append import Appender, spool_position
-from store.database import Store, StoreError
+from store.database import NotKeepable, Store, StoreError
 
-IN_MEMORY = 500  # entries that wait in memory while the store is away; the rest is spooled
 LAST_RESORT = 20_000  # entries in memory when the spool cannot be written either; some 400 MB
 BATCH = 500  # entries that are taken from the spool at once
 HEARTBEAT = 5.0  # seconds between two marks of "this run is alive"
@@ -39,7 +38,8 @@ _log = logging.getLogger("headroom.store")
 
 @dataclass(frozen=True, slots=True)
 class WriterStats:
-    """waiting: entries not in the store yet. dropped_total: lost because the spool was full."""
+    """waiting: entries not in the store yet. dropped_total: lost, as neither store nor spool
+    took them."""
 
     waiting: int
     spool_bytes: int
@@ -100,6 +100,11 @@ class Writer:
                 self._written_at,
             )
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread works."""
+        return self._thread.is_alive()
+
     def stop(self, timeout: float) -> None:
         """Write or spool what waits, end the run, and return after *timeout* seconds at most."""
         with self._changed:
@@ -110,46 +115,70 @@ class Writer:
             _log.error("the store did not take everything within %.1f s", timeout)
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                if not self._queue and not self._stopping and not self._spool.waiting:
-                    self._changed.wait(1.0)
-                batch = list(self._queue)
-                stopping = self._stopping
-            if not self._write(batch):
-                self._put_aside(everything=stopping)
-                if stopping:
-                    return
-                with self._changed:
-                    self._changed.wait_for(lambda: self._stopping, _RETRY)
-                continue
-            if stopping and not batch and not self._spool.waiting:
-                self._try(self._end)
-                return
-            now = time.monotonic()
-            for chore in self._chores:
-                if now >= chore.due_at:
-                    chore.due_at = now + chore.every
-                    self._try(chore.do)
+        while not self._stopping:
+            try:
+                self._round()
+            except Exception:
+                # Whatever it is, a monitor that no longer writes is worse.
+                _log.exception("the writer stumbled and goes on")
+                self._pause()
+        try:
+            self._finish()
+        except Exception:
+            _log.exception("the writer stumbled at the end")
+
+    def _round(self) -> None:
+        with self._changed:
+            if not self._queue and not self._stopping and not self._spool.waiting:
+                self._changed.wait(1.0)
+        if not self._write():
+            self._spool_queue()
+            self._pause()
+            return
+        now = time.monotonic()
+        for chore in self._chores:
+            if now >= chore.due_at and not self._busy():
+                chore.due_at = now + chore.every
+                self._try(chore.do)
+
+    def _finish(self) -> None:
+        """Everything into the store, or else into the spool; there is little time."""
+        if self._away or self._spool.waiting or not self._write():
+            self._spool_queue()
+        if not self._away:
+            self._try(self._end)
+
+    def _pause(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping, _RETRY)
+
+    def _busy(self) -> bool:
+        """Whether something waits to be written; chores can wait longer."""
+        with self._changed:
+            return bool(self._queue)
 
     # Writing
 
-    def _write(self, batch: Sequence[Entry]) -> bool:
-        """Write what is spooled, or else *batch*, the queue's head. False: the store is away."""
+    def _write(self) -> bool:
+        """Write what is spooled, or else the queue. False: the store is away."""
+        with self._changed:
+            batch = list(self._queue)
         try:
             if self._spool.waiting:
                 self._replay()
-                return True
-            for part in _runs(batch):
-                self._keep(part, None)
-                with self._changed:
-                    for _ in part:
-                        self._queue.popleft()
+            else:
+                for part in _runs(batch):
+                    self._keep(part, None)
+                    with self._changed:
+                        for _ in part:
+                            self._queue.popleft()
         except StoreError as error:
             if not self._away:
                 _log.error("the store cannot be written; samples wait: %s", error)
             self._away = True
-            self._hold_messages(batch)
+            return False
+        except OSError as error:
+            _log.error("the spool cannot be read: %s", error)
             return False
         if self._away:
             _log.info("the store can be written again")
@@ -159,27 +188,47 @@ class Writer:
         return True
 
     def _keep(self, part: Sequence[Entry], position: Position | None) -> None:
-        """Write samples together, or one decision. Raises StoreError."""
+        """Write samples together, or one decision. Raises StoreError when the store is away.
+
+        What the store can never take is dropped and said, so that it does not block the rest.
+        """
+        try:
+            self._keep_all(part, position)
+        except (NotKeepable, ValueError, TypeError, OverflowError) as error:
+            if len(part) > 1:
+                for entry in part:
+                    self._keep([entry], position)
+                return
+            self._dropped += 1
+            _log.error("something cannot be kept and is dropped: %s", error)
+
+    def _keep_all(self, part: Sequence[Entry], position: Position | None) -> None:
         samples = [entry for entry in part if isinstance(entry, Sample)]
         if samples:
             self._appender.append(samples, position)
         for entry in part:
             if isinstance(entry, Decided):
-                decision, rows = entry.decision, outbox_rows(entry.decision)
-                alert_log.record(
-                    self._store,
-                    decision.changed,
-                    rows,
-                    decision.verdicts,
-                    entry.at,
-                    sent=self._outbox.done(rows),
-                    position=position,
-                )
-                self._outbox.release(rows)
-                self._committed()
+                self._keep_decision(entry, position)
+
+    def _keep_decision(self, entry: Decided, position: Position | None) -> None:
+        decision, rows = entry.decision, outbox_rows(entry.decision)
+        known = self._outbox.progress(rows)
+        alert_log.record(
+            self._store,
+            decision.changed,
+            rows,
+            decision.verdicts,
+            entry.at,
+            progress=known,
+            position=position,
+        )
+        for message_id, progress in self._outbox.release(rows).items():
+            if progress != known.get(message_id):  # it was sent while we were writing
+                alert_log.settle(self._store, message_id, progress)
+        self._committed()
 
     def _replay(self) -> None:
-        """Move the head of the spool into the store. Raises StoreError."""
+        """Move the head of the spool into the store. Raises StoreError or OSError."""
         found = self._spool.peek(BATCH)
         entries: list[Entry] = []
         after: list[Position] = []
@@ -202,25 +251,24 @@ class Writer:
 
     # While the store is away
 
-    def _hold_messages(self, batch: Sequence[Entry]) -> None:
-        """Alerts go out although the store is away."""
-        rows = [row for e in batch if isinstance(e, Decided) for row in outbox_rows(e.decision)]
+    def _spool_queue(self) -> None:
+        """Put what waits on disk, and its messages where the courier finds them."""
+        with self._changed:
+            aside = list(self._queue)
+        rows = [row for e in aside if isinstance(e, Decided) for row in outbox_rows(e.decision)]
         if rows:
             self._outbox.hold(rows)
             self._committed()
-
-    def _put_aside(self, *, everything: bool) -> None:
-        """Move what is too much for memory, the oldest first, to the spool."""
-        with self._changed:
-            most = 0 if everything else IN_MEMORY
-            aside = [self._queue.popleft() for _ in range(len(self._queue) - most)]
         try:
-            self._spool.put(to_bytes(entry) for entry in aside)
+            self._spool.put([to_bytes(entry) for entry in aside])
         except OSError as error:
-            with self._changed:
-                self._queue.extendleft(reversed(aside))
-                self._drop_samples(len(self._queue) - LAST_RESORT)
             _log.error("the spool cannot be written, samples wait in memory: %s", error)
+            with self._changed:
+                self._drop_samples(len(self._queue) - LAST_RESORT)
+        else:
+            with self._changed:
+                for _ in aside:
+                    self._queue.popleft()
         self._note_spool()
 
     def _drop_samples(self, excess: int) -> None:
@@ -263,7 +311,7 @@ class Writer:
         try:
             action()
         except StoreError as error:
-            _log.error("%s", error)
+            _log.error("a chore could not be done: %s", error)
 
 
 @dataclass(slots=True)

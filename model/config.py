@@ -182,6 +182,12 @@ def parse(text: str, env: Mapping[str, str], source: str) -> Config:
         raise ConfigError("\n".join(f"{source}:{line}: {what}" for line, what in lines))
     database = config.store.url.removeprefix("sqlite:///")
     absolute = config.store.model_copy(update={"url": f"sqlite:///{folder / database}"})
+    parent = Path(absolute.url.removeprefix("sqlite:///")).parent
+    if not parent.is_dir():
+        where_set = line_of(text, ("store", "url"))
+        raise ConfigError(
+            f"{source}:{where_set}: store.url: the folder {str(parent)!r} does not exist"
+        )
     return config.model_copy(update={"store": absolute})
 
 
@@ -355,7 +361,11 @@ def _duplicates(section: str, names: list[str]) -> Iterator[tuple[Path_, str]]:
 
 def url_problem(url: str) -> str | None:
     """Why we would not send to *url*, or None. The URL itself is never repeated: it is a secret."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # urlsplit looks at it only now
+    except ValueError:
+        return "is not an http(s) URL"
     if parts.scheme not in ("http", "https") or not parts.hostname:
         return "is not an http(s) URL"
     if parts.scheme == "http" and not is_loopback(parts.hostname):

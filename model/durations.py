@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, PlainSerializer
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}  # seconds
+LONGEST = 3660 * 86400.0  # seconds; what is longer is a mistake, and dates would overflow
 _PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 
 
@@ -23,7 +24,10 @@ def parse_duration(text: object) -> float:
             return 0.0
         parts = _PATTERN.findall(stripped)
         if parts and _PATTERN.sub("", stripped).strip() == "":
-            return sum(float(number) * _UNITS[unit] for number, unit in parts)
+            seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+            if seconds > LONGEST:
+                raise ValueError(f"{text!r} is longer than ten years")
+            return seconds
     raise ValueError(
         f"{text!r} is not a duration; write a number and a unit, "
         'like "500ms", "1s", "10m", "4h", "7d"'

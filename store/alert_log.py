@@ -49,6 +49,17 @@ class OutboxRow:
     attempts: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What became of a message while the store was away."""
+
+    attempts: int = 0
+    next_attempt_at: datetime | None = None
+    last_error: str | None = None
+    sent_at: datetime | None = None
+    dead_at: datetime | None = None
+
+
 def record(
     store: Store,
     alerts: Iterable[Alert],
@@ -56,12 +67,12 @@ def record(
     verdicts: Iterable[tuple[str, Verdict]],
     at: datetime,
     *,
-    sent: Mapping[str, datetime] | None = None,
+    progress: Mapping[str, Progress] | None = None,
     position: tuple[int, int] | None = None,
 ) -> None:
     """Keep one decision: changed alerts, new messages, changed verdicts. Raises StoreError.
 
-    sent:     messages that have gone out already, while the store was away.
+    progress: of messages that were tried already, while the store was away.
     position: where the spool that it comes from goes on after it.
     """
     with store.write(durable=True) as connection:
@@ -73,6 +84,7 @@ def record(
                 .on_conflict_do_update(index_elements=["id"], set_=row)
             )
         for message in messages:
+            made = (progress or {}).get(message.id, Progress())
             connection.execute(
                 insert(tables.outbox)
                 .values(
@@ -81,8 +93,11 @@ def record(
                     channel=message.channel,
                     payload=message.payload,
                     created_at=message.created_at,
-                    next_attempt_at=message.next_attempt_at,
-                    sent_at=(sent or {}).get(message.id),
+                    next_attempt_at=made.next_attempt_at or message.next_attempt_at,
+                    attempts=made.attempts,
+                    last_error=made.last_error,
+                    sent_at=made.sent_at,
+                    dead_at=made.dead_at,
                 )
                 .on_conflict_do_nothing()
             )
@@ -152,6 +167,26 @@ def due(connection: Connection, channel: str, at: datetime, limit: int) -> list[
         )
         for row in rows
     ]
+
+
+def open_alerts(connection: Connection, channel: str) -> set[str]:
+    """Alerts with a message for *channel* that was neither sent nor given up."""
+    table = tables.outbox
+    unsent = (table.c.channel == channel, table.c.sent_at.is_(None), table.c.dead_at.is_(None))
+    return set(connection.execute(select(table.c.alert_id).where(*unsent).distinct()).scalars())
+
+
+def settle(store: Store, message_id: str, progress: Progress) -> None:
+    """What became of a message between the decision's commit and now."""
+    _mark(
+        store,
+        message_id,
+        attempts=progress.attempts,
+        last_error=progress.last_error,
+        sent_at=progress.sent_at,
+        dead_at=progress.dead_at,
+        **({"next_attempt_at": progress.next_attempt_at} if progress.next_attempt_at else {}),
+    )
 
 
 def mark_sent(store: Store, message_id: str, at: datetime) -> None:

@@ -13,6 +13,7 @@ import threading
 from typing import NoReturn
 
 from headroom import log
+from headroom.secrets_of import secrets_of
 from model.config import Config
 
 EXIT_WITHIN = 4.5  # seconds after a signal; whatever still hangs then is abandoned
@@ -30,21 +31,22 @@ def command(args: argparse.Namespace, config: Config) -> int:
     from headroom.engine import Engine, only_one
     from store.database import Store, StoreError
 
-    log.configure(verbose=args.verbose)
+    log.configure(verbose=args.verbose, secrets=secrets_of(config))
     if not config.targets:
         print(f"{args.config}: there is no [[target]]; nothing to watch", file=sys.stderr)
         return 2
     try:
         with Store(config.store.url) as store, only_one(store):
             store.migrate()
-            asyncio.run(_run(Engine(config, store)))
+            engine = Engine(config, store)
+            asyncio.run(_run(engine))
     except StoreError as error:
         print(error, file=sys.stderr)
         return 1
     except _CannotListenError as error:
         print(error, file=sys.stderr)
         return 1
-    return 0
+    return 1 if engine.failed else 0
 
 
 class _CannotListenError(Exception):
@@ -62,21 +64,23 @@ async def _run(engine: object) -> None:
         loop.add_signal_handler(number, _stop, stop)
     server = Server(engine)
     http = asyncio.create_task(_serve(server))
-    polling = asyncio.create_task(engine.run(stop))
     listen = engine.config.http.listen
+    listening = asyncio.create_task(server.listening.wait())
+    await asyncio.wait({http, listening}, return_when=asyncio.FIRST_COMPLETED)
+    listening.cancel()
+    if http.done():
+        raise _CannotListenError(
+            f"cannot listen on {listen}: the address is taken or not this machine's; "
+            "change [http] listen"
+        )
+    polling = asyncio.create_task(engine.run(stop))
     _log.info(
         "watching %d targets; http://%s answers /healthz, /metrics and /api/v1/status",
         len(engine.config.targets),
         listen,
     )
     await asyncio.wait({http, polling}, return_when=asyncio.FIRST_COMPLETED)
-    if http.done() and not stop.is_set():
-        stop.set()
-        await polling
-        raise _CannotListenError(
-            f"cannot listen on {listen}: the address is taken or not this machine's; "
-            "change [http] listen"
-        )
+    stop.set()
     await polling
     server.should_exit = True
     await http

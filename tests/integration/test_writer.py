@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from model.config import StoreSettings
 from model.samples import Failure, LockWait, Sample
 from store import database
 from store.alert_log import outbox_counts
-from store.database import Store
+from store.database import Store, StoreError
 from store.export import export
 from tests.lab import wait_until
 from tests.unit.test_episodes import SESSION
@@ -43,7 +44,6 @@ DECIDED = Decided(
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.05)
     monkeypatch.setattr(writer_module, "_RETRY", 0.05)
-    monkeypatch.setattr(writer_module, "IN_MEMORY", 10)
     with Store(f"sqlite:///{tmp_path}/headroom.db") as opened:
         opened.migrate()
         yield opened
@@ -83,8 +83,8 @@ def test_samples_wait_while_the_store_is_locked_and_come_in_order_and_once(store
     with Locked(store):
         for number in range(100):
             writer.put(replace(seen(number), sessions=(SESSION,)))
-        waiting = wait_until(lambda: (s := writer.stats()).spool_bytes and s)
-        assert waiting.waiting >= 90
+        wait_until(lambda: writer.stats().spool_bytes)
+        assert writer.stats().waiting == 100
     wait_until(lambda: len(kept(store)) == 100)
     assert kept(store) == [at(number) for number in range(100)]
     assert kept(store, "sessions") == [T0]  # one episode, not one more for every replay
@@ -119,13 +119,89 @@ def test_a_message_goes_out_while_the_store_is_locked_and_is_not_sent_again(stor
         assert told.wait(5)
         (parcel,) = asyncio.run(outbox.due("hook", T0, 10))
         assert parcel.notice == NOTICE
-        asyncio.run(outbox.sent(parcel.id, at(1)))
+        asyncio.run(outbox.failed(parcel.id, at(0), "503", at(60)))
+        assert asyncio.run(outbox.due("hook", at(59), 10)) == []
+        (parcel,) = asyncio.run(outbox.due("hook", at(60), 10))
+        assert parcel.attempts == 1  # so that the back-off grows
+        asyncio.run(outbox.sent(parcel.id, at(61)))
         assert asyncio.run(outbox.due("hook", T0, 10)) == []
     wait_until(lambda: writer.stats().waiting == 0)
     writer.stop(5)
     with store.read() as connection:
         assert outbox_counts(connection) == {"waiting": 0, "dead": 0, "sent": 1}
     assert asyncio.run(outbox.due("hook", T0, 10)) == []
+
+
+def test_what_is_given_up_meanwhile_is_not_marked_as_sent(store: Store) -> None:
+    writer, outbox, told = start(store)
+    with Locked(store):
+        writer.put(DECIDED)
+        assert told.wait(5)
+        (parcel,) = asyncio.run(outbox.due("hook", T0, 10))
+        asyncio.run(outbox.dead(parcel.id, at(1), "410 Gone"))
+    wait_until(lambda: writer.stats().waiting == 0)
+    writer.stop(5)
+    with store.read() as connection:
+        assert outbox_counts(connection) == {"waiting": 0, "dead": 1, "sent": 0}
+
+
+def test_resolved_does_not_overtake_a_firing_that_waits_in_the_store(store: Store) -> None:
+    writer, outbox, _ = start(store)
+    writer.put(DECIDED)
+    wait_until(lambda: asyncio.run(outbox.due("hook", T0, 10)))
+    asyncio.run(outbox.failed(f"{NOTICE.id}:hook", T0, "503", at(600)))
+    assert asyncio.run(outbox.due("hook", at(1), 10)) == []
+    resolved = replace(NOTICE, id="n2", reason=Reason.RESOLVED, at=at(2))
+    with Locked(store):
+        writer.put(Decided(Decision(notices=(("hook", resolved),)), at(2)))
+        wait_until(lambda: outbox._held)
+        assert asyncio.run(outbox.due("hook", at(3), 10)) == []
+    writer.stop(5)
+
+
+def test_a_message_that_is_in_the_store_is_not_held_when_a_later_write_fails(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, outbox, _ = start(store)
+    failing = threading.Event()
+
+    def append(*_: object) -> None:
+        failing.set()
+        raise StoreError("away")
+
+    with writer._changed:  # one batch: the decision, then a sample that fails
+        monkeypatch.setattr(writer._appender, "append", append)
+        writer._queue.extend([DECIDED, seen(1)])
+        writer._changed.notify()
+    assert failing.wait(5)
+    wait_until(lambda: writer.stats().spool_bytes)
+    assert outbox._held == {}
+    monkeypatch.undo()
+    writer.stop(5)
+
+
+def test_what_the_store_can_never_take_is_dropped_and_the_rest_is_kept(store: Store) -> None:
+    writer, _, _ = start(store)
+    poison = replace(seen(1), target=None)
+    for sample in (seen(0), poison, seen(2)):
+        writer.put(sample)  # type: ignore[arg-type]
+    wait_until(lambda: len(kept(store)) == 2)
+    assert kept(store) == [at(0), at(2)]
+    assert writer.stats().dropped_total == 1
+    writer.stop(5)
+
+
+def test_a_spool_that_vanishes_does_not_end_the_writer(store: Store) -> None:
+    writer, _, _ = start(store)
+    with Locked(store):
+        for number in range(5):
+            writer.put(seen(number))
+        wait_until(lambda: writer.stats().spool_bytes)
+        shutil.rmtree(f"{store.path}.spool")
+    wait_until(lambda: writer.alive)
+    writer.put(seen(9))
+    wait_until(lambda: at(9) in kept(store), 20)
+    writer.stop(5)
 
 
 def test_an_unwritable_spool_costs_samples_only_at_the_last_resort(

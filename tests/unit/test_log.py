@@ -7,6 +7,8 @@ import logging
 import pytest
 
 from headroom.log import configure, redact
+from headroom.secrets_of import secrets_of
+from model.config import parse
 
 
 @pytest.mark.parametrize(
@@ -14,6 +16,9 @@ from headroom.log import configure, redact
     [
         "postgresql://app:s3cret@db/shop",
         "postgresql://app:s3cret%40x@db/shop?sslmode=require",
+        "postgresql://app:p@s3cret@db/shop",
+        "PGPASSWORD=s3cret psql",
+        "{'password': 's3cret', 'user': 'app'}",
         "host=db password=s3cret user=app",
         "host=db password='s3cret with space' user=app",
         "postgresql://db/shop?user=app&password=s3cret&x=1",
@@ -42,3 +47,12 @@ def test_a_traceback_is_redacted_too(capsys: pytest.CaptureFixture[str]) -> None
     error = capsys.readouterr().err
     assert "ValueError" in error
     assert "s3cret" not in error
+
+
+def test_what_is_configured_as_secret_never_passes_wherever_it_stands() -> None:
+    text = '[[target]]\nname = "a"\nkind = "postgresql"\ndsn = "host=db password=hunter2222"\n'
+    text += '[[channel]]\nname = "c"\nkind = "webhook"\nurl = "https://example.com/hook/t0ken"\n'
+    secrets = secrets_of(parse(text, {}, "/etc/headroom.toml"))
+    assert (
+        redact("tried hunter2222 at https://example.com/hook/t0ken", secrets) == "tried *** at ***"
+    )

@@ -81,3 +81,37 @@ def test_a_spool_of_torn_lines_only_is_empty(tmp_path: Path) -> None:
     assert not spool.waiting
     spool.put([b"a"])
     assert payloads(spool) == [b"a"]
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path / "s", 10_000)
+    spool.put([b"a"])
+    real_open = Path.open
+
+    class Full:
+        """A file that takes five bytes and then says that the disk is full."""
+
+        def __init__(self, path: Path) -> None:
+            self._file = real_open(path, "ab")
+
+        def __enter__(self) -> Full:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self._file.close()
+
+        def write(self, data: bytes) -> None:
+            self._file.write(data[:5])
+            raise OSError(28, "No space left on device")
+
+    def open_full(path: Path, mode: str) -> object:
+        return Full(path) if mode == "ab" else real_open(path, mode)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", open_full)
+        with pytest.raises(OSError, match="No space"):
+            spool.put([b"b", b"c"])
+    spool.put([b"b", b"c"])
+    assert payloads(spool) == [b"a", b"b", b"c"]
