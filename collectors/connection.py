@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from math import ceil
@@ -57,6 +58,7 @@ SOON = 1.5  # seconds; whoever cuts a new connection does so at once
 INTRODUCTION = 5.0  # seconds at least for our first questions, over a slow line too
 MOST_LEFT_BEHIND = 1  # connections that hang over there, beside the one that we use
 MARGIN = 0.05  # of the deadline; a poll that hangs ends before the next one is due
+_UNKNOWN_OPTION = re.compile(r'invalid (?:connection option|URI query parameter):? "(\w+)"')
 _GRACE = 0.3  # seconds that a task gets to end after its socket was shut down
 
 T = TypeVar("T")
@@ -253,11 +255,14 @@ class HeldConnection:
         dsn = self._target.dsn.get_secret_value() if self._target.dsn else ""
         try:
             given = {key: str(value) for key, value in conninfo_to_dict(dsn).items()}
-        except psycopg.Error:
-            # libpq quotes the part that it cannot read, and that part may be a password.
+        except psycopg.Error as error:
+            # libpq quotes the part that it cannot read, and that part may be a password; the
+            # name of an option may not.
+            unknown = _UNKNOWN_OPTION.search(str(error))
+            what = f"; it has no option {unknown[1]!r}" if unknown else ""
             raise NotPermitted(
-                Failure.AUTHENTICATION,
-                "the connection string cannot be read; check `dsn` of this target",
+                Failure.PROTOCOL,
+                f"the connection string cannot be read{what}; check `dsn` of this target",
             ) from None
         self._secrets = tuple(
             value for key in ("password", "sslpassword") if (value := given.get(key))

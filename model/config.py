@@ -15,12 +15,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 
 from model.channels import Channel, EmailChannel, SlackChannel, WebhookChannel
-from model.durations import Duration
+from model.durations import Duration, format_duration, parse_duration
 from model.rules import Rules
-from model.sizes import Size
+from model.sizes import Size, format_size, parse_size
 from model.targets import Target
 
 Path_ = tuple[str | int, ...]
@@ -32,6 +40,12 @@ _CHANNEL_KINDS: dict[str | int, type[BaseModel]] = {
     "slack": SlackChannel,
     "webhook": WebhookChannel,
     "email": EmailChannel,
+}
+_BOUNDS = {
+    "greater_than_equal": "at least",
+    "greater_than": "more than",
+    "less_than_equal": "at most",
+    "less_than": "less than",
 }
 _REQUIRED_SECRET = {"slack": "webhook_url", "webhook": "url"}
 
@@ -270,7 +284,13 @@ def _fill_secret(
         if env.get(env_name):
             entry[setting] = env[env_name]
         else:
-            yield (*at, f"{setting}_env"), f"the environment variable {env_name!r} is not set"
+            yield (
+                (*at, f"{setting}_env"),
+                (
+                    f"the environment variable {env_name!r} is not set; "
+                    "set it, or remove this section if you do not need it"
+                ),
+            )
 
 
 def _readable(item: Any) -> tuple[Path_, str]:
@@ -284,12 +304,39 @@ def _readable(item: Any) -> tuple[Path_, str]:
         return path, f"unknown setting.{hint} Allowed here: {', '.join(allowed)}"
     if kind == "missing":
         return path, "is required"
+    if kind in _BOUNDS:
+        bound = next(iter(item["ctx"].values()))
+        return path, f"must be {_BOUNDS[kind]} {_with_unit(item['loc'], bound)}"
+    if kind == "string_pattern_mismatch":
+        return path, "may have letters, digits and _ . : - only, a letter or digit first"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return (*path, "kind"), f"must be one of {', '.join(map(repr, _CHANNEL_KINDS))}"
     message = str(item["msg"]).removeprefix("Value error, ")
     return path, message[:1].lower() + message[1:]
 
 
+def _with_unit(location: Path_, bound: float) -> str:
+    """A limit as it would be written for the setting at *location*."""
+    fields = _section_at(location).model_fields.items()
+    field = next((f for name, f in fields if location[-1] in (name, f.alias)), None)
+    reader = (
+        next((m.func for m in field.metadata if isinstance(m, BeforeValidator)), None)
+        if field
+        else None
+    )
+    if reader is parse_duration:
+        return format_duration(bound)
+    return format_size(bound) if reader is parse_size else f"{bound:g}"
+
+
 def _allowed_at(location: Path_) -> list[str]:
     """The settings that are allowed in the section that *location* points into."""
+    fields = _section_at(location).model_fields.items()
+    return sorted(field.alias or name for name, field in fields)
+
+
+def _section_at(location: Path_) -> type[BaseModel]:
+    """The model of the section that *location* points into."""
     model: type[BaseModel] = Config
     for part in location[:-1]:
         if isinstance(part, int):
@@ -311,7 +358,7 @@ def _allowed_at(location: Path_) -> list[str]:
             ):
                 model = inner
                 break
-    return sorted(field.alias or name for name, field in model.model_fields.items())
+    return model
 
 
 def _contradictions(config: Config) -> Iterator[tuple[Path_, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from model.durations import Duration
 
@@ -74,6 +74,15 @@ class Target(BaseModel):
     def deadline_seconds(self) -> float:
         """Seconds after which a poll is given up, whatever the server does."""
         return self.timeout if self.timeout is not None else min(max(self.interval, 1.0), 5.0)
+
+    @field_validator("dsn")
+    @classmethod
+    def _url_is_unambiguous(cls, dsn: SecretStr | None) -> SecretStr | None:
+        text = dsn.get_secret_value() if dsn else ""
+        # libpq would take a part of such a password for the host, and name it in its errors.
+        if text.startswith(("postgres://", "postgresql://")) and text.count("@") > 1:
+            raise ValueError("has more than one @; write @ as %40 and / as %2F in the password")
+        return dsn
 
     @model_validator(mode="after")
     def _only_poolers_serve(self) -> Target:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from headroom.moments import moment_argument
-from model.alerting import Alert
+from model.alerting import Alert, AlertState
 from model.config import Config
 
 
@@ -48,25 +48,36 @@ def command(args: argparse.Namespace, config: Config) -> int:
         print("No alerts.")
     for alert in found:
         print(
-            f"{alert.state.value} {alert.severity.value} {alert.key.rule} on {alert.key.target} "
+            f"{_state(alert)} {alert.severity.value} {alert.key.rule} on {alert.key.target} "
             f"since {alert.since:%Y-%m-%d %H:%M:%S}Z\n    {alert.finding.summary}"
         )
     return 0
 
 
+def _state(alert: Alert) -> str:
+    """The state in a person's words."""
+    if alert.clear_since is not None:
+        return "firing (over, but kept for a while)"
+    return "resolved" if alert.state is AlertState.INACTIVE else alert.state.value
+
+
 def _entry(alert: Alert) -> dict[str, Any]:
-    resolved = alert.resolved_at
     return {
         "id": alert.id,
         "rule": alert.key.rule,
         "target": alert.key.target,
         "labels": dict(alert.key.labels),
         "state": alert.state.value,
-        "since": alert.since.isoformat().replace("+00:00", "Z"),
-        "resolved_at": None if resolved is None else resolved.isoformat().replace("+00:00", "Z"),
+        "since": _iso(alert.since),
+        "clear_since": None if alert.clear_since is None else _iso(alert.clear_since),
+        "resolved_at": None if alert.resolved_at is None else _iso(alert.resolved_at),
         "value": alert.finding.value,
         "limit": alert.finding.limit,
         "unit": alert.finding.unit,
         "severity": alert.severity.value,
         "summary": alert.finding.summary,
     }
+
+
+def _iso(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")

@@ -23,10 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(args: argparse.Namespace, config: Config) -> int:
     """Print what is found. Returns 0, or 1 when something has to be mended."""
+    targets, channels = len(config.targets), len(config.channels)
     print(
-        f"{args.config}: valid; {len(config.targets)} targets, {len(config.channels)} channels, "
+        f"{args.config}: valid; {targets} target{'s' * (targets != 1)}, "
+        f"{channels} channel{'s' * (channels != 1)}, "
         f"store {config.store.url.removeprefix('sqlite:///')}"
     )
+    if not config.targets:
+        print("ERROR   there is no [[target]]: nothing to watch")
+        return 1
     if args.offline:
         return 0
     found = asyncio.run(_check_all(config))

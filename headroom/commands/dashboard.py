@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from headroom import log
+from headroom.ports import port_argument
 from model.config import Config
 
 
@@ -12,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this command."""
     parser.add_argument(
         "--port",
-        type=int,
+        type=port_argument,
         metavar="PORT",
         help="TCP port (default: that of [dashboard] url, or 8501)",
     )

@@ -35,6 +35,9 @@ def command(args: argparse.Namespace, config: Config) -> int:
     from store.database import Store, StoreError
     from store.export import export
 
+    if args.since and args.until and args.since >= args.until:
+        print("--since is not before --until; nothing lies between them", file=sys.stderr)
+        return 1
     if args.target and args.target not in {target.name for target in config.targets}:
         known = ", ".join(target.name for target in config.targets)
         print(f"{args.target!r} is no target; known: {known}", file=sys.stderr)
@@ -49,7 +52,11 @@ def command(args: argparse.Namespace, config: Config) -> int:
         return 1
     data = _encode(frame, args.format)
     if args.output:
-        args.output.write_bytes(data)
+        try:
+            args.output.write_bytes(data)
+        except OSError as error:
+            print(f"{args.output}: cannot be written: {error.strerror}", file=sys.stderr)
+            return 1
         print(f"{len(frame)} rows written to {args.output}", file=sys.stderr)
     else:
         sys.stdout.buffer.write(data)

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import dataclasses
 import json
+import sys
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
@@ -21,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(args: argparse.Namespace, config: Config) -> int:
     """Poll and print. Returns 0 when every target is up, else 1."""
+    if not config.targets:
+        print(f"{args.config}: there is no [[target]]; nothing to poll", file=sys.stderr)
+        return 1
     samples = asyncio.run(_poll_all(config))
     if args.json:
         print(json.dumps([_plain(sample) for sample in samples], indent=2))

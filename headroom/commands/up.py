@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
-from types import FrameType
 
+from headroom import ending
 from headroom.commands import dashboard
 from model.config import Config
 
@@ -27,28 +26,33 @@ def command(args: argparse.Namespace, config: Config) -> int:  # noqa: ARG001  i
     file = ["--config", str(args.config.resolve())]
     port = [] if args.port is None else ["--port", str(args.port)]
     stop = threading.Event()
+    children: dict[str, subprocess.Popen[bytes]] = {}
+    with ending.set_by_signals(stop):
+        try:
+            for name, extra in (("run", []), ("dashboard", port)):
+                # Sessions of their own: Ctrl-C reaches only us, and we stop them in order.
+                children[name] = subprocess.Popen(  # noqa: S603
+                    [sys.executable, "-m", "headroom", name, *file, *extra],
+                    cwd=ROOT,
+                    start_new_session=True,
+                    **ending.with_us(),
+                )
+            return _watch(children, stop)
+        finally:
+            _stop(children)
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
 
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
-    # Sessions of their own: Ctrl-C reaches only us, and we stop them in order.
-    children = {
-        name: subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "headroom", name, *file, *extra],
-            cwd=ROOT,
-            start_new_session=True,
-        )
-        for name, extra in (("run", []), ("dashboard", port))
-    }
-    status = 0
+def _watch(children: dict[str, subprocess.Popen[bytes]], stop: threading.Event) -> int:
+    """Wait for *stop*, or for a child that ends. Returns 0, or the child's status."""
     while not stop.wait(0.2):
         for name, child in children.items():
             if child.poll() is not None:
                 print(f"headroom {name} ended with status {child.returncode}", file=sys.stderr)
-                status = child.returncode or 1
-                stop.set()
+                return child.returncode or 1
+    return 0
+
+
+def _stop(children: dict[str, subprocess.Popen[bytes]]) -> None:
     for child in children.values():
         child.terminate()
     for child in children.values():
@@ -56,4 +60,4 @@ def command(args: argparse.Namespace, config: Config) -> int:  # noqa: ARG001  i
             child.wait(STOP_WITHIN)
         except subprocess.TimeoutExpired:
             child.kill()
-    return status
+            child.wait()
