@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from alerts.blocking import chains
 from alerts.holders import Holders, holders
-from alerts.rules import pool_waiters, slots_exhausted, target_down
+from alerts.rules import pool_waiters, target_down
 from alerts.rules.limits import graded
+from alerts.rules.refusals import refusal
 from alerts.rules.registry import BY_NAME
 from alerts.view import FRESH, FULL, View, Window, visible_sessions
 from alerts.wording import (
@@ -59,10 +60,12 @@ class System:
             if abs(reference.at - newest.at) <= FRESH:
                 yield window, newest
 
-    def findings(self, rule: str) -> Iterator[Finding]:
-        """What a rule finds at any server, by its configured limits, be it enabled or not."""
+    def findings(self, rule: str, *, poolers: bool = False) -> Iterator[Finding]:
+        """What a rule finds at any server, or at any pooler, by its configured limits, be it
+        enabled or not.
+        """
         known = BY_NAME[rule]
-        for window, sample in self.up(poolers=False):
+        for window, sample in self.up(poolers=poolers):
             target = next(t for t, w in self.members if w is window and t.name == sample.target)
             view = View(target, window)
             if known.can_judge(view):
@@ -107,14 +110,19 @@ def down(system: System) -> Verdict | None:
 
 
 def full_refused(system: System) -> Verdict | None:
-    """A server refuses our connection because something is full."""
+    """A server or a pooler refuses our connection because something is full."""
     for target, window in system.members:
         newest = window.newest
-        if newest is None or newest.up or newest.failure not in slots_exhausted.REFUSALS:
+        meant = refusal(target, newest.failure) if newest is not None and not newest.up else None
+        if meant is None:
             continue
-        severity, summary, first = slots_exhausted.REFUSALS[newest.failure]
-        sentence = f"{target.name}: {summary[0].lower()}{summary[1:]}."
-        return Verdict("server slots", "full_refused", sentence, severity, (), first)
+        # A product's name keeps its capital; "The server …" does not.
+        words = meant.summary
+        if not target.is_pooler:
+            words = words[0].lower() + words[1:]
+        layer = "pooler" if target.is_pooler else "server slots"
+        sentence = f"{target.name}: {words}."
+        return Verdict(layer, "full_refused", sentence, meant.severity, (), meant.advice)
     return None
 
 
@@ -155,6 +163,13 @@ def waiters(system: System) -> Verdict | None:
         pool_waiters.advice(why, held),
         culprit(offender, age_of(offender)) if offender else None,
     )
+
+
+def clients_refused(system: System) -> Verdict | None:
+    """A pooler has all the clients it admits. Waiters come first: they are why clients pile up."""
+    for finding in system.findings("slots_exhausted", poolers=True):
+        return _from_finding("pooler", "clients_refused", finding)
+    return None
 
 
 def _held_words(held: Holders, worst: Session) -> str:
@@ -257,6 +272,7 @@ CAUSES: tuple[Callable[[System], Verdict | None], ...] = (
     full_refused,
     exhausted,
     waiters,
+    clients_refused,
     lock_chain,
     slots_low,
     idle_in_transaction,

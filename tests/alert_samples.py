@@ -71,7 +71,7 @@ def server_sample(
     return Sample("shop", "postgresql", after(at), 0.002, True, server=server, sessions=sessions)
 
 
-def pool(waiting: int = 0, maxwait: float = 0.0, **changed: Any) -> Pool:
+def pool(waiting: int | None = 0, maxwait: float = 0.0, **changed: Any) -> Pool:
     """The pool shop/app: 20 server connections, all in use."""
     values: dict[str, Any] = {
         "database": "shop",
@@ -96,6 +96,7 @@ def pool_sample(
     paused: bool | None = None,
     product: str = "PgBouncer",
     database: PoolDatabase | None = None,
+    clients: int = 44,
 ) -> Sample:
     """An answer of the pooler "shop-pool"."""
     return Sample(
@@ -104,7 +105,7 @@ def pool_sample(
         after(at),
         0.001,
         True,
-        pooler=Pooler("1.18.0", 44, 0, 20, 100, 20, paused, product=product),
+        pooler=Pooler("1.18.0", clients, 0, 20, 100, 20, paused, product=product),
         pools=tuple(pools),
         pool_databases=() if database is None else (database,),
     )

@@ -54,7 +54,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         slots_exhausted.NAME,
         "no slots left",
-        ("postgresql",),
+        ("postgresql", *POOLERS),
         slots_exhausted.can_judge,
         lambda view, _: slots_exhausted.no_slot_left(view),
     ),

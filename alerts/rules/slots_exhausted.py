@@ -1,9 +1,10 @@
-"""slots_exhausted: no slot is left, or the server says so."""
+"""slots_exhausted: no slot is left, be it a server's or a pooler's for clients, or it says so."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from alerts.rules.refusals import clients_advice, clients_limit, product_of, refusal
 from alerts.rules.slots_low import (
     SHOWN,
     advice,
@@ -12,70 +13,44 @@ from alerts.rules.slots_low import (
     by_application,
 )
 from alerts.view import FULL, View
-from alerts.wording import counted
+from alerts.wording import counted, name, plain
 from model.alerting import Finding, Severity
-from model.samples import Failure, Sample
+from model.samples import Pool, Sample
 
 NAME = "slots_exhausted"
 
-REFUSALS = {
-    Failure.SLOTS_EXHAUSTED: (
-        Severity.CRITICAL,
-        "The server refuses new connections because all its slots are taken",
-        (
-            "Free slots from a connection that is already open, or locally as a superuser, who has "
-            "reserved slots: SELECT application_name, usename, state, count(*) "
-            "FROM pg_stat_activity GROUP BY 1, 2, 3 ORDER BY 4 DESC; then limit the pool of the "
-            "largest. Grant Headroom pg_use_reserved_connections (PostgreSQL 16 and "
-            "newer), so that it sees this itself."
-        ),
-    ),
-    Failure.DATABASE_LIMIT: (
-        Severity.CRITICAL,
-        "The server refuses new connections because the database's CONNECTION LIMIT is reached",
-        (
-            "See who is connected to that database, then raise its limit "
-            "(ALTER DATABASE … CONNECTION LIMIT …) or shrink the pools. "
-            "Or let Headroom connect to another database, such as postgres."
-        ),
-    ),
-    Failure.ROLE_LIMIT: (
-        Severity.WARNING,
-        (
-            "The server refuses Headroom because its role's CONNECTION LIMIT is reached; "
-            "nothing else can be seen until it gets in"
-        ),
-        (
-            "See who else uses Headroom's role, or raise its limit: "
-            "ALTER ROLE … CONNECTION LIMIT 3; (docs/permissions.md)."
-        ),
-    ),
-}
-"""What each refusal means: severity, summary, what to do first."""
-
 
 def can_judge(view: View) -> bool:
-    """Whether the server answered, be it that it is full."""
+    """Whether the target answered, be it that it is full."""
     newest = view.newest
     if newest is None:
         return False
     if not newest.up:
         return newest.failure in FULL
+    if view.target.is_pooler:
+        return newest.pooler is not None
     return newest.server is not None and newest.server.slots_used is not None
 
 
 def no_slot_left(view: View) -> Iterator[Finding]:
-    """All slots open to ordinary roles are taken, or a poll was refused for that reason.
+    """All slots are taken, or a poll was refused for that reason.
 
     From now on every new connection of an ordinary role fails with "sorry, too many clients
     already" or "remaining connection slots are reserved …" (SQLSTATE 53300). A monitor that
     never got in says so too: a full server and a dead one need different people.
+
+    A pooler has a limit of clients instead (max_client_conn of PgBouncer, "no more connections
+    allowed"). Its console is often exempt, so a full one may answer us and refuse all others:
+    https://www.pgbouncer.org/config.html#max_client_conn.
     """
     newest = view.newest
     if newest is None:
         return
     if not newest.up:
         yield from _refused(view, newest)
+        return
+    if view.target.is_pooler:
+        yield from _no_client_more(view, newest)
         return
     server = newest.server
     if server is None or server.slots_used is None or server.slots_used < server.ordinary_capacity:
@@ -99,10 +74,44 @@ def no_slot_left(view: View) -> Iterator[Finding]:
     )
 
 
-def _refused(view: View, newest: Sample) -> Iterator[Finding]:
-    if newest.failure not in REFUSALS:
+def _no_client_more(view: View, newest: Sample) -> Iterator[Finding]:
+    """A pooler that answers us has all the clients it admits; ours is one of them."""
+    pooler = newest.pooler
+    if pooler is None or not pooler.max_client_conn or pooler.used_clients is None:
         return
-    severity, summary, first = REFUSALS[newest.failure]
+    if pooler.used_clients < pooler.max_client_conn:
+        return
+    kind = view.target.kind
+    pools = sorted(newest.pools or (), key=lambda p: -(p.client_active + (p.client_waiting or 0)))
+    yield Finding(
+        rule=NAME,
+        target=view.target.name,
+        labels=(),
+        severity=Severity.CRITICAL,
+        value=float(pooler.used_clients),
+        limit=float(pooler.max_client_conn),
+        unit="clients",
+        summary=(
+            f"{product_of(kind)} admits no more clients: {pooler.used_clients} of "
+            f"{pooler.max_client_conn} are connected ({clients_limit(kind)})"
+        ),
+        advice=clients_advice(kind),
+        evidence=tuple(_pool_words(pool) for pool in pools[:SHOWN]),
+    )
+
+
+def _pool_words(pool: Pool) -> str:
+    waiting = "" if pool.client_waiting is None else f", {pool.client_waiting} waiting"
+    return (
+        f"Pool {name(pool.database)}/{name(pool.user)} has "
+        f"{counted(pool.client_active, 'active client')}{waiting}."
+    )
+
+
+def _refused(view: View, newest: Sample) -> Iterator[Finding]:
+    meant = refusal(view.target, newest.failure)
+    if meant is None:
+        return
     refusals = 0
     for sample in reversed(view.window.samples):
         if sample.failure is not newest.failure:
@@ -116,18 +125,20 @@ def _refused(view: View, newest: Sample) -> Iterator[Finding]:
             f"{age} s ago, when we last got in, {before.server.slots_used} of "
             f"{before.server.ordinary_capacity} slots were in use."
         )
+    if view.target.is_pooler and newest.reason:
+        evidence.append(f"The poll says: {plain(newest.reason, 300)}")
     groups = by_application(before.sessions or ()) if before else []
     evidence.extend(application_words(group) for group in groups[:SHOWN])
     yield Finding(
         rule=NAME,
         target=view.target.name,
         labels=(),
-        severity=severity,
+        severity=meant.severity,
         value=float(refusals),
         limit=1.0,
         unit="refusals",
-        summary=summary,
-        advice=first,
+        summary=meant.summary,
+        advice=meant.advice,
         culprit=application_culprit(groups),
         evidence=tuple(evidence),
     )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import typing
 from typing import Any
 
 import pytest
 
 from alerts.evaluate import Decision, Evaluator
+from alerts.view import FULL
 from model.alerting import Alert, AlertState, Reason, Severity
 from model.config import Config
 from model.samples import Failure, Sample
+from model.targets import Kind, Target
 from tests.alert_samples import POOL, T0, after, failed, pool, pool_sample, server_sample, session
 
 HOOK = {"kind": "webhook", "name": "hook", "url": "http://127.0.0.1:9/"}
@@ -58,6 +61,18 @@ def test_waiters_are_told_with_the_first_sample_that_shows_them() -> None:
     )
     [alert] = decision.changed
     assert (alert.state, alert.notified_at, alert.id) == (AlertState.FIRING, T0, notice.alert_id)
+
+
+@pytest.mark.parametrize("kind", typing.get_args(Kind))
+@pytest.mark.parametrize("failure", Failure)
+def test_whatever_a_poll_fails_with_somebody_is_told(failure: Failure, kind: Kind) -> None:
+    target = Target(name="t", kind=kind)
+    evaluator = Evaluator(config(target=[{"name": "t", "kind": kind}]))
+    told = [evaluator.observe(failed(at, failure, target)) for at in range(5)]
+    [(_, rule, reason)] = reasons(*told)
+    assert reason is Reason.FIRING
+    assert rule == ("slots_exhausted" if failure in FULL else "target_down")
+    assert [alert.state for alert in evaluator.alerts()] == [AlertState.FIRING]
 
 
 def test_a_short_wait_asks_to_look_again_and_then_fires() -> None:

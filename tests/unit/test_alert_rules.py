@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from alerts.rules.registry import BY_NAME, RULES, judge
-from alerts.view import View
+from alerts.view import FULL, View
 from model.alerting import Finding, Judgement, Severity, labels
 from model.rules import Rules
 from model.samples import Failure, PoolDatabase, Sample
@@ -90,6 +90,30 @@ TABLE: list[tuple[str, str, View, str | None]] = [
         "a dead server is not full",
         view(SHOP, failed(0, Failure.UNREACHABLE)),
         UNJUDGED,
+    ),
+    (
+        "slots_exhausted",
+        "a pooler that refuses us",
+        view(POOL, failed(0, Failure.SLOTS_EXHAUSTED, POOL)),
+        CRITICAL,
+    ),
+    (
+        "slots_exhausted",
+        "a pooler that answers us and admits no more clients",
+        view(POOL, pool_sample(0, pool(), clients=100)),
+        CRITICAL,
+    ),
+    (
+        "slots_exhausted",
+        "a pooler with room for one more client",
+        view(POOL, pool_sample(0, pool(), clients=99)),
+        NOTHING,
+    ),
+    (
+        "slots_exhausted",
+        "a pooler whose server is full is not full",
+        view(POOL, pool_sample(0, pool()), shop=window(server_sample(0, slots_used=97))),
+        NOTHING,
     ),
     ("long_statement", "a minute warns", shop(session(1, age=60)), WARNING),
     ("long_statement", "five minutes are critical", shop(session(1, age=300)), CRITICAL),
@@ -253,7 +277,7 @@ def test_a_pooler_that_does_not_report_its_queue_has_no_waiters() -> None:
 
 @pytest.mark.parametrize("kind", POOLERS)
 def test_every_kind_of_pooler_is_judged(kind: Any) -> None:
-    for rule in ("pool_waiters", "target_down"):
+    for rule in ("pool_waiters", "slots_exhausted", "target_down"):
         assert kind in BY_NAME[rule].kinds
 
 
@@ -358,6 +382,31 @@ def test_a_refused_poll_counts_refusals_and_recalls_the_last_answer() -> None:
         "2 polls were refused in a row.",
         "2 s ago, when we last got in, 97 of 97 slots were in use.",
     )
+
+
+def test_a_full_pooler_is_told_in_its_own_words() -> None:
+    full = pool_sample(0, pool(7, 0.1), pool(None, user="b", client_active=1), clients=100)
+    found = only("slots_exhausted", view(POOL, full))
+    assert (found.value, found.limit, found.unit) == (100.0, 100.0, "clients")
+    assert found.summary == (
+        "PgBouncer admits no more clients: 100 of 100 are connected (max_client_conn)"
+    )
+    assert "SHOW CLIENTS" in found.advice
+    assert found.evidence == (
+        "Pool shop/app has 20 active clients, 7 waiting.",
+        "Pool shop/b has 1 active client.",
+    )
+
+
+@pytest.mark.parametrize("kind", POOLERS)
+def test_a_pooler_that_refuses_us_is_not_told_as_a_server(kind: Any) -> None:
+    pooler = Target(name="pooler", kind=kind)
+    for failure in FULL:
+        refused = failed(0, failure, pooler, "FATAL: no more connections allowed")
+        found = only("slots_exhausted", view(pooler, refused))
+        assert "The server" not in found.summary
+        assert "slot" not in found.summary + found.advice
+        assert "The poll says: FATAL: no more connections allowed" in found.evidence
 
 
 def test_long_statements_are_one_finding_a_database_about_the_longest() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from alerts.verdict import CAUSES, HEALTHY, System, verdict
-from alerts.view import Window
+from alerts.view import FULL, Window
 from model.alerting import Severity, Verdict
 from model.rules import Rules
 from model.samples import Failure, PoolDatabase, Sample
@@ -53,6 +53,24 @@ ROWS: list[tuple[str, Any, Any, str]] = [
         failed(0, Failure.SLOTS_EXHAUSTED),
         QUIET,
         "server slots/full_refused",
+    ),
+    (
+        "the pooler refuses us",
+        server_sample(),
+        failed(0, Failure.SLOTS_EXHAUSTED, POOL),
+        "pooler/full_refused",
+    ),
+    (
+        "the pooler admits no more clients",
+        server_sample(),
+        pool_sample(0, pool(), clients=100),
+        "pooler/clients_refused",
+    ),
+    (
+        "waiters explain why clients pile up",
+        server_sample(),
+        pool_sample(0, pool(24, 6.1), clients=100),
+        "pooler/pool_full",
     ),
     ("all slots are taken", server_sample(slots_used=97), QUIET, "server slots/slots_exhausted"),
     (
@@ -195,6 +213,13 @@ def test_many_blocked_sessions_are_critical() -> None:
 
 def test_the_healthy_verdict_stays_the_same_when_numbers_move() -> None:
     assert say(server_sample(0, slots_used=12)) == say(server_sample(1, slots_used=13)) == HEALTHY
+
+
+@pytest.mark.parametrize("failure", sorted(FULL))
+def test_a_pooler_that_refuses_us_is_not_said_to_have_slots(failure: Failure) -> None:
+    said = say(server_sample(), failed(0, failure, POOL))
+    assert said.sentence.startswith("shop-pool: PgBouncer refuses ")
+    assert "slot" not in f"{said.layer} {said.sentence} {said.advice}"
 
 
 def test_a_pooler_s_verdict_is_that_of_its_system() -> None:
