@@ -3,6 +3,7 @@
 view.py        what a rule may look at: a window of samples and those of related targets
 rules/         one file a rule; registry.py lists them
 blocking.py, holders.py   who blocks whom; who holds a pool's server connections (pure)
+applications.py   which application holds connections, its instances taken together (pure)
 state.py       inactive → pending → firing → inactive (pure)
 notifying.py   whether, why and through which channels somebody is told (pure)
 verdict.py     the one sentence that says where the queue is (pure)

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from alerts.applications import by_application
 from alerts.rules.refusals import clients_advice, clients_limit, product_of, refusal
-from alerts.rules.slots_low import (
-    SHOWN,
-    advice,
-    application_culprit,
-    application_words,
-    by_application,
-)
+from alerts.rules.slots_low import SHOWN, advice, group_culprit, group_words, largest_words
 from alerts.view import FULL, View
 from alerts.wording import counted, name, plain
 from model.alerting import Finding, Severity
@@ -66,11 +61,12 @@ def no_slot_left(view: View) -> Iterator[Finding]:
         unit="slots",
         summary=(
             f"No slot is left: {server.slots_used} of {server.ordinary_capacity} are in use "
-            f"(max_connections {server.max_connections}); ordinary roles are refused"
+            f"(max_connections {server.max_connections}){largest_words(users)}; "
+            "ordinary roles are refused"
         ),
         advice=advice(users),
-        culprit=application_culprit(users),
-        evidence=tuple(application_words(group) for group in users[:SHOWN]),
+        culprit=group_culprit(users),
+        evidence=tuple(group_words(group) for group in users[:SHOWN]),
     )
 
 
@@ -128,7 +124,7 @@ def _refused(view: View, newest: Sample) -> Iterator[Finding]:
     if view.target.is_pooler and newest.reason:
         evidence.append(f"The poll says: {plain(newest.reason, 300)}")
     groups = by_application(before.sessions or ()) if before else []
-    evidence.extend(application_words(group) for group in groups[:SHOWN])
+    evidence.extend(group_words(group) for group in groups[:SHOWN])
     yield Finding(
         rule=NAME,
         target=view.target.name,
@@ -139,6 +135,6 @@ def _refused(view: View, newest: Sample) -> Iterator[Finding]:
         unit="refusals",
         summary=meant.summary,
         advice=meant.advice,
-        culprit=application_culprit(groups),
+        culprit=group_culprit(groups),
         evidence=tuple(evidence),
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
+from alerts.applications import Group, by_application
 from alerts.rules.limits import graded
 from alerts.view import View
 from alerts.wording import counted, name, quoted
 from model.alerting import Culprit, Finding
 from model.rules import SlotsLow
-from model.samples import Session
 
 NAME = "slots_low"
 SHOWN = 3  # applications in the evidence
@@ -54,52 +54,51 @@ def few_slots_left(view: View, limits: SlotsLow) -> Iterator[Finding]:
         unit="ratio",
         summary=(
             f"{server.slots_used} of {capacity} slots are in use ({ratio:.0%}, limit "
-            f"{limit:.0%}); {counted(left, 'is', 'are')} left"
+            f"{limit:.0%}){largest_words(users)}; {counted(left, 'is', 'are')} left"
         ),
         advice=advice(users),
-        culprit=application_culprit(users),
-        evidence=tuple(application_words(group) for group in users[:SHOWN]),
+        culprit=group_culprit(users),
+        evidence=tuple(group_words(group) for group in users[:SHOWN]),
     )
 
 
-def by_application(sessions: Iterable[Session]) -> list[list[Session]]:
-    """Sessions grouped by application, the largest group first."""
-    groups: dict[str, list[Session]] = {}
-    for session in sessions:
-        groups.setdefault(session.application, []).append(session)
-    return sorted(groups.values(), key=lambda group: (-len(group), group[0].application))
-
-
-def application_words(group: list[Session]) -> str:
-    """ "Application checkout holds 60 slots (55 idle, 5 active) as role app"."""
-    states = Counter(session.state or "unknown" for session in group).most_common()
-    roles = Counter(session.role or "(none)" for session in group).most_common(2)
+def group_words(group: Group) -> str:
+    """ "60 connections of application checkout (55 idle, 5 active) as role app"."""
+    states = Counter(session.state or "unknown" for session in group.sessions).most_common()
+    roles = Counter(session.role or "(none)" for session in group.sessions).most_common(2)
     shown = ", ".join(f"{count} {name(state)}" for state, count in states)
+    also = f", under {group.names} names" if group.names > 1 else ""
     return (
-        f"Application {name(group[0].application)} holds {counted(len(group), 'slot')} ({shown}) "
-        f"as role {', '.join(name(role) for role, _ in roles)}."
+        f"{group.connections} ({shown}) as role {', '.join(name(role) for role, _ in roles)}{also}."
     )
 
 
-def application_culprit(groups: list[list[Session]]) -> Culprit | None:
+def largest_words(groups: list[Group]) -> str:
+    """ ", 60 of them by application checkout" for a sentence about slots in use; "" if unknown."""
+    if not groups:
+        return ""
+    return f", {len(groups[0].sessions)} of them by {groups[0].words}"
+
+
+def group_culprit(groups: list[Group]) -> Culprit | None:
     """The application with the most connections; no single session is to blame."""
     if not groups:
         return None
     group = groups[0]
-    roles, databases = {s.role for s in group}, {s.database for s in group}
+    roles, databases = {s.role for s in group.sessions}, {s.database for s in group.sessions}
     return Culprit(
         pid=None,
-        application=group[0].application,
+        application=group.name,
         role=roles.pop() if len(roles) == 1 else None,
         database=databases.pop() if len(databases) == 1 else None,
         client=None,
-        state=Counter(s.state for s in group).most_common(1)[0][0],
+        state=Counter(s.state for s in group.sessions).most_common(1)[0][0],
         age_seconds=None,
         statement=None,
     )
 
 
-def advice(groups: list[list[Session]]) -> str:
+def advice(groups: list[Group]) -> str:
     """What to do first about the largest group."""
     if not groups:
         return (
@@ -108,12 +107,16 @@ def advice(groups: list[list[Session]]) -> str:
             "GROUP BY 1, 2, 3 ORDER BY 4 DESC;"
         )
     group = groups[0]
-    idle = sum(1 for session in group if session.state == "idle")
-    text = (
-        f"Limit the pool of application {name(group[0].application)}, which holds "
-        f"{counted(len(group), 'slot')}, or put PgBouncer before it."
-    )
-    literal = quoted(group[0].application)
+    held = counted(len(group.sessions), "slot")
+    if group.names > 1:
+        # No SQL: names that begin alike may belong to somebody else.
+        return (
+            f"Put PgBouncer before {group.words}, which hold {held} under {group.names} names: "
+            "each of their instances has connections of its own. Or let fewer of them run at once."
+        )
+    idle = sum(1 for session in group.sessions if session.state == "idle")
+    text = f"Limit the pool of {group.words}, which holds {held}, or put PgBouncer before it."
+    literal = quoted(group.name)
     if idle and literal:
         text += f" To free its {counted(idle, 'idle slot')} now: {_END_IDLE}{literal};"
     return text

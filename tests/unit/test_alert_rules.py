@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from alerts.applications import by_application
 from alerts.rules.registry import BY_NAME, RULES, judge
 from alerts.view import FULL, View
 from model.alerting import Finding, Judgement, Severity, labels
@@ -362,11 +363,58 @@ def test_low_slots_name_the_application_with_most_connections() -> None:
     found = only("slots_low", shop(*many, session(99, age=1), slots_used=80))
     assert found.culprit is not None
     assert (found.culprit.pid, found.culprit.application) == (None, "worker")
-    assert found.evidence[0] == "Application worker holds 60 slots (60 idle) as role batch."
+    assert found.evidence[0] == "60 connections of application worker (60 idle) as role batch."
     assert "application_name = 'worker'" in found.advice
-    assert found.summary == "80 of 97 slots are in use (82 %, limit 80 %); 17 are left".replace(
-        " %", "%"
+    assert found.summary == (
+        "80 of 97 slots are in use (82%, limit 80%), 60 of them by application worker; 17 are left"
     )
+
+
+def test_instances_with_names_of_their_own_are_blamed_together() -> None:
+    functions = tuple(session(i, "idle", 5, application=f"fn-1001-{i:04x}") for i in range(56))
+    workers = tuple(session(100 + i, "idle", 5, application="worker") for i in range(4))
+    for rule, used in (("slots_low", 80), ("slots_exhausted", 97)):
+        found = only(rule, shop(*workers, *functions, slots_used=used))
+        assert ", 56 of them by applications fn-*; " in found.summary
+        assert found.evidence == (
+            "56 connections of applications fn-* (56 idle) as role app, under 56 names.",
+            "4 connections of application worker (4 idle) as role app.",
+        )
+        assert found.culprit is not None
+        assert found.culprit.application == "fn-*"
+        assert "Put PgBouncer before applications fn-*, which hold 56 slots" in found.advice
+        assert "SELECT" not in found.advice
+
+
+@pytest.mark.parametrize(
+    ("what", "names", "groups"),
+    [
+        ("ordinary names are themselves", ("checkout", "psql", "checkout"), ["checkout", "psql"]),
+        ("a name that stands alone keeps its number", ("web1", "job-17"), ["job-17", "web1"]),
+        ("numbered workers are one", ("web1", "web2", "web10", "api"), ["web*", "api"]),
+        ("ids at the end", ("fn-1001-ab12", "fn-1002-beef", "fn-7-12ab"), ["fn-*"]),
+        (
+            "a UUID is one id",
+            (
+                "job 6f1c0e9a-5b7d-4c1e-8d2f-0a1b2c3d4e5f",
+                "job 00000000-1111-2222-3333-444444444444",
+            ),
+            ["job *"],
+        ),
+        ("addresses", ("app - 10.0.0.1:5123", "app - 10.0.0.12:80"), ["app - *"]),
+        ("letters alone are no id", ("cafe-app", "face-app"), ["cafe-app", "face-app"]),
+        ("what comes behind an id tells apart", ("a-1-x", "a-2-x", "a-3-y"), ["a-*-x", "a-3-y"]),
+        ("names of ids alone", ("8f00ba11", "1234"), ["*"]),
+        ("no name", ("", "", "1"), ["", "1"]),
+        ("a star in a name", ("a*1", "b"), ["a*1", "b"]),
+    ],
+)  # fmt: skip
+def test_names_that_differ_in_ids_alone_are_one_group(
+    what: str, names: tuple[str, ...], groups: list[str]
+) -> None:
+    made = by_application(session(i, application=n) for i, n in enumerate(names))
+    assert [group.name for group in made] == groups, what
+    assert sum(len(group.sessions) for group in made) == len(names)
 
 
 def test_advice_never_builds_sql_from_a_hostile_name() -> None:
