@@ -167,7 +167,12 @@ def load(path: Path, env: Mapping[str, str]) -> Config:
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text") from error
-    return parse(text, env, str(path))
+    config = parse(text, env, str(path))
+    folder = Path(config.store.url.removeprefix("sqlite:///")).parent
+    if not folder.is_dir():
+        where = f"{path}:{line_of(text, ('store', 'url'))}"
+        raise ConfigError(f"{where}: store.url: the folder {str(folder)!r} does not exist")
+    return config
 
 
 def parse(text: str, env: Mapping[str, str], source: str) -> Config:
@@ -196,12 +201,6 @@ def parse(text: str, env: Mapping[str, str], source: str) -> Config:
         raise ConfigError("\n".join(f"{source}:{line}: {what}" for line, what in lines))
     database = config.store.url.removeprefix("sqlite:///")
     absolute = config.store.model_copy(update={"url": f"sqlite:///{folder / database}"})
-    parent = Path(absolute.url.removeprefix("sqlite:///")).parent
-    if not parent.is_dir():
-        where_set = line_of(text, ("store", "url"))
-        raise ConfigError(
-            f"{source}:{where_set}: store.url: the folder {str(parent)!r} does not exist"
-        )
     return config.model_copy(update={"store": absolute})
 
 

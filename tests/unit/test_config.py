@@ -63,7 +63,6 @@ def test_a_pooler_knows_whom_it_serves() -> None:
         (HOOK.replace("webhook", "telegram"), ":3: channel[0].kind: must be one of 'slack'"),
         (HOOK.replace("http://127.0.0.1:9/", "https://[x/"), "is not an http(s) URL"),
         ('[store]\nkeep_alerts = "1000000d"\n', ":2: store.keep_alerts: '1000000d' is longer"),
-        ('[store]\nurl = "sqlite:////nowhere/x.db"\n', ":2: store.url: the folder '/nowhere'"),
         (TARGET + "interval = 1\n", ":5: target[0].interval: 1 is not a duration"),
         (TARGET + TARGET, ":6: target[1].name: 'shop' is used twice"),
         (TARGET + POOL.replace('"shop"', '"shpo"'), "'shpo' is no postgresql target; known: shop"),
@@ -133,6 +132,13 @@ def test_secrets_come_from_files_and_the_environment(tmp_path: Path) -> None:
 def test_a_missing_environment_variable_is_named() -> None:
     text = '[[target]]\nname = "a"\nkind = "postgresql"\ndsn_env = "SHOP_DSN"\n'
     assert ":4: target[0].dsn_env: the environment variable 'SHOP_DSN' is not set" in mistake(text)
+
+
+def test_a_store_without_a_folder_is_named_before_anything_starts(tmp_path: Path) -> None:
+    path = tmp_path / "headroom.toml"
+    path.write_text('[store]\nurl = "sqlite:///nowhere/x.db"\n')
+    with pytest.raises(ConfigError, match=r":2: store\.url: the folder '.*nowhere' does not exist"):
+        load(path, {})
 
 
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
