@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from headroom import ending
 from headroom.commands import alerts, check, dashboard, export, notify_test, once, run, status, up
 from headroom.demo import command as demo
 from model.config import Config, ConfigError, load
@@ -70,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit status."""
+    ending.end_with_parent()
     args = parser().parse_args(arguments)
     try:
         if args.command == "demo":

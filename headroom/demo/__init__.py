@@ -4,6 +4,7 @@ command.py      the command line
 stage.py        starts all of it, plays, watches, stops all of it
 scenarios.py    what can be played, in words
 servers.py      PostgreSQL and PgBouncer as child processes; the tests use them too
+unprivileged.py   who runs them when we are root
 pooler.py       where PgBouncer comes from
 config.py       Headroom's configuration for the demo
 conductor.py    the demo's hold on the application, which is a process of its own:

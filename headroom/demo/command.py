@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from headroom.demo.scenarios import CHOICES, SCENARIOS, TOUR
+from headroom.ports import port_argument
 
 DEFAULT_PORT = 8501
 
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--port",
-        type=_port,
+        type=port_argument,
         default=DEFAULT_PORT,
         metavar="P",
         help="the dashboard's TCP port (default: %(default)s, or the next free one)",
@@ -36,11 +37,4 @@ def command(args: argparse.Namespace) -> int:
     """Run the demo until Ctrl-C. Returns 0 then, and 1 when something failed."""
     from headroom.demo.stage import run_demo
 
-    return run_demo(args.scenario, args.port, not args.no_browser, None)
-
-
-def _port(text: str) -> int:
-    """A TCP port. Raises ArgumentTypeError."""
-    if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a TCP port (1 to 65535)")
-    return int(text)
+    return run_demo(args.scenario, args.port, not args.no_browser)

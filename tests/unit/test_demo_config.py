@@ -13,7 +13,7 @@ from headroom.demo.command import add_arguments
 from headroom.demo.config import Ports, config_text, dashboard_url
 from headroom.demo.receiver import readable
 from headroom.demo.scenarios import CHOICES, HEALTHY, SCENARIOS, TOUR, scenes
-from headroom.demo.servers import ServerError, free_port
+from headroom.demo.servers import ROOT, ServerError, free_port
 from headroom.demo.stage import port_from
 from headroom.demo.terminal import printable
 from headroom.demo.troubles import TROUBLES
@@ -22,7 +22,7 @@ from model.config import Config, parse
 PORTS = Ports(server=5432, pooler=6432, http=4318, dashboard=8501, receiver=9000)
 
 
-def parsed(ports: Ports, store_file: str = "/data/headroom.db") -> Config:
+def parsed(ports: Ports, store_file: str = str(ROOT / "headroom.db")) -> Config:
     return parse(config_text(ports, store_file), {}, "/data/headroom.toml")
 
 
