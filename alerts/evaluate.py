@@ -263,7 +263,12 @@ class Evaluator:
             # alerts only, will then hear of it as of a new one.
             return alert, []
         notice = self._notice(alert, reason, at)
-        told = replace(alert, notified_at=at, notified_severity=worst_told(alert))
+        told = replace(
+            alert,
+            notified_at=at,
+            notified_severity=worst_told(alert),
+            told=tuple(dict.fromkeys((*alert.told, *names))),
+        )
         return told, [(name, notice) for name in names]
 
     def _notice(self, alert: Alert, reason: Reason, at: datetime) -> Notice:
@@ -304,6 +309,7 @@ def _essence(alert: Alert) -> tuple[object, ...]:
         alert.fired_at,
         alert.notified_at,
         alert.notified_severity,
+        alert.told,
         alert.no_data_since is None,
     )
 

@@ -66,14 +66,14 @@ def channels_for(
     """Names of the *channels* that are told of *alert* for *reason*.
 
     allowed: the rule's own list; None allows all.
-    A channel hears "resolved" if it wants it and was told of the worst severity before.
+    A channel hears "resolved" if it wants it and was told that it fired, whatever the severity
+    is by then.
     """
-    resolved = reason is Reason.RESOLVED
-    severity = (alert.notified_severity if resolved else None) or alert.severity
+    if reason is Reason.RESOLVED:
+        return tuple(c.name for c in channels if c.send_resolved and c.name in alert.told)
     return tuple(
         channel.name
         for channel in channels
         if (allowed is None or channel.name in allowed)
-        and severity.value in channel.severities
-        and (channel.send_resolved or not resolved)
+        and alert.severity.value in channel.severities
     )

@@ -118,6 +118,7 @@ class Alert:
     since:        when the present stretch of findings began.
     fired_at:     when it began to fire; None while pending.
     last_seen_at: when its finding was last confirmed.
+    told:         the channels that were told that it fires; they hear of its end.
     no_data_since: set while the rule cannot judge; the alert stays as it was.
     clear_since:  set while it fires although its finding is gone (keep_firing_for runs).
     """
@@ -133,6 +134,7 @@ class Alert:
     resolved_at: datetime | None = None
     notified_at: datetime | None = None
     notified_severity: Severity | None = None
+    told: tuple[str, ...] = ()
     no_data_since: datetime | None = None
     clear_since: datetime | None = None
 

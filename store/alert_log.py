@@ -240,6 +240,7 @@ def _alert_row(alert: Alert) -> dict[str, Any]:
         "resolved_at": alert.resolved_at,
         "notified_at": alert.notified_at,
         "notified_severity": alert.notified_severity,
+        "told": json.dumps(alert.told),
         "no_data_since": alert.no_data_since,
         "clear_since": alert.clear_since,
         "finding": json.dumps(finding_to_json(alert.finding)),
@@ -261,6 +262,7 @@ def alert_of(row: Row[Any]) -> Alert:
         resolved_at=row.resolved_at,
         notified_at=row.notified_at,
         notified_severity=None if notified is None else Severity(notified),
+        told=tuple(str(channel) for channel in json.loads(row.told or "[]")),
         no_data_since=row.no_data_since,
         clear_since=row.clear_since,
     )

@@ -390,6 +390,7 @@ alert = Table(
     Column("resolved_at", Instant),
     Column("notified_at", Instant),
     Column("notified_severity", Text),
+    Column("told", Text),  # the channels that heard of it, as JSON
     Column("no_data_since", Instant),
     Column("clear_since", Instant),
     Column("finding", Text, nullable=False),  # JSON of the latest finding

@@ -243,6 +243,33 @@ def test_a_channel_for_critical_alerts_hears_of_it_when_it_becomes_critical() ->
     assert reasons(evaluator.observe(waiting(1, 5.0))) == [("hook", "pool_waiters", Reason.FIRING)]
 
 
+@pytest.mark.parametrize(
+    ("waits", "told"),
+    [
+        ((1.0, 8.0), [("noise", "firing"), ("pager", "severity raised")]),
+        ((8.0, 1.0), [("pager", "firing")]),
+        ((1.0, 1.0), [("noise", "firing")]),
+    ],
+    ids=["it became critical", "it was critical from the beginning", "it was a warning"],
+)
+def test_whoever_was_told_hears_the_end_also_after_a_restart(
+    waits: tuple[float, ...], told: list[tuple[str, str]]
+) -> None:
+    channels = [
+        {**HOOK, "name": "noise", "severities": ["warning"]},
+        {**HOOK, "name": "pager", "severities": ["critical"]},
+    ]
+    evaluator = Evaluator(config(channel=channels))
+    decisions = [evaluator.observe(waiting(at, wait)) for at, wait in enumerate(waits)]
+    assert [(name, reason.value) for name, _, reason in reasons(*decisions)] == told
+    [stored] = evaluator.alerts()
+    evaluator = restart(stored, channel=channels)
+    ends = reasons(*(evaluator.observe(calm(at)) for at in range(2, 40)))
+    assert [(name, reason) for name, _, reason in ends] == [
+        (name, Reason.RESOLVED) for name, _ in told
+    ]
+
+
 def test_a_rule_that_is_off_says_nothing() -> None:
     evaluator = Evaluator(config({"pool_waiters": {"enabled": False}}))
     decision = evaluator.observe(waiting(0, 0.1))

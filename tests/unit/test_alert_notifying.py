@@ -102,8 +102,9 @@ CHANNELS = (
         (alert(), Reason.FIRING, ("urgent",), ()),
         (alert(severity=CRITICAL), Reason.FIRING, None, ("all", "urgent", "no-ends")),
         (alert(severity=CRITICAL), Reason.FIRING, ("urgent", "all"), ("all", "urgent")),
-        (told(0, CRITICAL), Reason.RESOLVED, None, ("all", "urgent")),  # it was critical once
-        (told(0, WARNING), Reason.RESOLVED, None, ("all",)),
+        (told(0, CRITICAL, told=("urgent", "all")), Reason.RESOLVED, None, ("all", "urgent")),
+        (told(0, CRITICAL, told=("all",)), Reason.RESOLVED, ("urgent",), ("all",)),
+        (told(0, CRITICAL, told=("no-ends", "gone")), Reason.RESOLVED, None, ()),
     ],
 )
 def test_channels_are_chosen_by_rule_severity_and_wish(

@@ -24,6 +24,7 @@ def upgrade() -> None:
         sa.Column("resolved_at", sa.BigInteger(), nullable=True),
         sa.Column("notified_at", sa.BigInteger(), nullable=True),
         sa.Column("notified_severity", sa.Text(), nullable=True),
+        sa.Column("told", sa.Text(), nullable=True),
         sa.Column("no_data_since", sa.BigInteger(), nullable=True),
         sa.Column("clear_since", sa.BigInteger(), nullable=True),
         sa.Column("finding", sa.Text(), nullable=False),
