@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +21,7 @@ import psycopg
 from headroom.demo.servers import PgBouncer, Postgres, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
+READY_SECONDS = 60.0  # for clients to connect, on a busy machine
 _T = TypeVar("_T")
 
 
@@ -205,18 +206,25 @@ def full_pool(pgbouncer: PgBouncer, *, holders: int, waiters: int) -> Iterator[f
     held = threading.Barrier(holders + 1)
     began: list[float] = []
     threads = [threading.Thread(target=_hold, args=(pgbouncer, held, stop)) for _ in range(holders)]
-    for thread in threads:
-        thread.start()
-    held.wait(20)
     queue = [threading.Thread(target=_queue, args=(pgbouncer, began)) for _ in range(waiters)]
-    for thread in queue:
-        thread.start()
-    wait_until(lambda: began, what="a waiter")
+    started: list[threading.Thread] = []
+
+    def start(some: list[threading.Thread]) -> None:
+        for thread in some:
+            thread.start()
+            started.append(thread)
+
     try:
+        start(threads)
+        held.wait(READY_SECONDS)
+        start(queue)
+        wait_until(lambda: began, what="a waiter")
         yield began[0]
     finally:
+        # Also when not all of them got ready: nobody waits for the others then.
         stop.set()
-        for thread in (*threads, *queue):
+        held.abort()
+        for thread in started:
             thread.join()
 
 
@@ -231,7 +239,8 @@ def _connect(pgbouncer: PgBouncer) -> psycopg.Connection[Any]:
 def _hold(pgbouncer: PgBouncer, held: threading.Barrier, stop: threading.Event) -> None:
     with _connect(pgbouncer) as connection:
         connection.execute("SELECT 1")
-        held.wait(20)
+        with suppress(threading.BrokenBarrierError):
+            held.wait(READY_SECONDS)
         stop.wait(120)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+ROOT = Path(__file__).resolve().parents[2]
+BROWSERS = (ROOT / ".ci" / "browsers").read_text().split()
+CHROMIUM = next((path for path in map(shutil.which, BROWSERS) if path), None)
 
 
 @pytest.fixture(scope="module")
