@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from alerts.link import iso, link_to
 from alerts.notifying import channels_for, inhibited_by, reason_to_notify, worst_told
@@ -16,6 +18,8 @@ from model.alerting import Alert, AlertKey, AlertState, Judgement, Notice, Reaso
 from model.config import Config
 from model.samples import Sample
 from model.targets import Target
+
+log = logging.getLogger("headroom.alerts")
 
 REFRESH = timedelta(seconds=2)
 """How often a changed number alone, such as a growing wait, is worth writing a row."""
@@ -46,9 +50,16 @@ class Evaluator:
     alerts: the pending and firing ones from the store. They go on where they were: the time
     in between counts as time without data, and nobody is told twice. Those whose target or
     rule is no longer configured end without a message, with the first decision.
+
+    A rule that raises is a mistake of ours. It costs nobody else: its alerts on that target
+    keep their state, as without data, and all other rules and the verdict go on.
+
+    failures_total: how often a rule or a verdict's cause raised.
     """
 
     def __init__(self, config: Config, alerts: Iterable[Alert] = ()) -> None:
+        self.failures_total = 0
+        self._complained: set[tuple[str, str]] = set()
         self._config = config
         self._targets = {target.name: target for target in config.targets}
         self._windows = {name: Window() for name in self._targets}
@@ -81,7 +92,7 @@ class Evaluator:
         for rule in RULES:
             if target.kind not in rule.kinds or not self._config.rules.settings(rule.name).enabled:
                 continue
-            ended.extend(self._advance(judge(rule, view, self._config.rules), sample.at))
+            ended.extend(self._advance(self._judge(rule, view), sample.at))
             look_again.extend(self._next_look(rule, view, sample.at))
         verdicts = self._new_verdicts((sample.target, *self._related[sample.target]), sample.at)
         return self._decide(
@@ -115,9 +126,24 @@ class Evaluator:
             notices.extend(decision.notices)
         return Decision(tuple(changed), tuple(notices), tuple(verdicts))
 
+    def _judge(self, rule: Rule, view: View) -> Judgement:
+        """What *rule* says; "not judged" if it raises."""
+        try:
+            return judge(rule, view, self._config.rules)
+        except Exception as error:
+            self._failed(view.target.name, f"rule {rule.name}", error)
+            return Judgement(rule.name, view.target.name, judged=False)
+
+    def _failed(self, target: str, what: str, error: Exception) -> None:
+        """Count a mistake of ours; the log has it once for each rule and target."""
+        self.failures_total += 1
+        if (what, target) not in self._complained:
+            self._complained.add((what, target))
+            log.error("%s cannot judge %s (said once)", what, target, exc_info=error)
+
     def _all(self) -> Iterator[Alert]:
         for alerts in self._active.values():
-            yield from alerts.values()
+            yield from list(alerts.values())  # a copy: /metrics asks from another thread
 
     def _is_configured(self, key: AlertKey) -> bool:
         target, rule = self._targets.get(key.target), BY_NAME.get(key.rule)
@@ -162,7 +188,11 @@ class Evaluator:
     def _next_look(self, rule: Rule, view: View, at: datetime) -> Iterator[float]:
         """Moments before the next regular poll at which an extra one may make an alert fire."""
         settings = self._config.rules.settings(rule.name)
-        soon = rule.next_look(view, self._config.rules) if rule.next_look else None
+        soon = None
+        try:
+            soon = rule.next_look(view, self._config.rules) if rule.next_look else None
+        except Exception as error:
+            self._failed(view.target.name, f"rule {rule.name}", error)
         if soon is not None and soon < view.target.interval:
             yield soon
         for alert in self._active[view.target.name].values():
@@ -211,7 +241,8 @@ class Evaluator:
                 tuple((self._targets[member], self._windows[member]) for member in members),
                 self._config.rules,
             )
-            found.extend(self._keep_verdict(name, verdict(system), at))
+            said = verdict(system, partial(self._failed, name))
+            found.extend(self._keep_verdict(name, said, at))
         return found
 
     def _keep_verdict(self, name: str, new: Verdict, at: datetime) -> list[tuple[str, Verdict]]:

@@ -72,13 +72,37 @@ class System:
                 yield from known.find(view, self.rules)
 
 
-def verdict(system: System) -> Verdict:
-    """The verdict of *system*."""
+def verdict(system: System, failed: Callable[[str, Exception], None] | None = None) -> Verdict:
+    """The verdict of *system*.
+
+    failed: hears of a cause that raised, which is a mistake of ours; the next ones are tried.
+    Without it such an error is raised.
+    """
+    complete = True
     for cause in CAUSES:
-        found = cause(system)
+        try:
+            found = cause(system)
+        except Exception as error:
+            if failed is None:
+                raise
+            failed(f"cause {cause.__name__}", error)
+            complete = False
+            continue
         if found is not None:
             return found
-    return HEALTHY
+    return HEALTHY if complete else _not_judged(system.focus.name)
+
+
+def _not_judged(target: str) -> Verdict:
+    """Not "healthy": what could not be judged may be the trouble."""
+    return Verdict(
+        "unknown",
+        "not_judged",
+        f"Headroom cannot judge {target}, by a mistake of its own.",
+        Severity.WARNING,
+        (),
+        "See Headroom's log and report what it says; the numbers are still collected.",
+    )
 
 
 def no_data(system: System) -> Verdict | None:

@@ -20,8 +20,8 @@ FULL = frozenset({Failure.SLOTS_EXHAUSTED, Failure.ROLE_LIMIT, Failure.DATABASE_
 class Window:
     """The last samples of one target, newest last.
 
-    Only the newest answer keeps its sessions and databases: no rule looks at older ones,
-    and 120 s of them for hundreds of targets would not fit into memory.
+    Only the newest answer keeps its sessions, links and other long lists: no rule looks at
+    older ones, and 120 s of them for hundreds of targets would not fit into memory.
 
     newest:        the last sample, up or not.
     newest_up:     the last sample that is up; with its sessions.
@@ -68,10 +68,22 @@ class Window:
         return since
 
 
+_ROWS = ("sessions", "databases", "roles", "lock_waits", "pool_databases", "links")
+"""The parts of a sample that grow with what is connected. Pools stay: held_since() asks them."""
+
+
 def _without_rows(sample: Sample) -> Sample:
-    if sample.sessions is None and sample.databases is None and sample.pool_databases is None:
+    if all(getattr(sample, part) is None for part in _ROWS):
         return sample
-    return replace(sample, sessions=None, databases=None, pool_databases=None)
+    return replace(
+        sample,
+        sessions=None,
+        databases=None,
+        roles=None,
+        lock_waits=None,
+        pool_databases=None,
+        links=None,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import typing
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from alerts.evaluate import Decision, Evaluator
+from alerts.rules.registry import RULES
 from alerts.view import FULL
 from model.alerting import Alert, AlertState, Reason, Severity
 from model.config import Config
 from model.samples import Failure, Sample
 from model.targets import Kind, Target
-from tests.alert_samples import POOL, T0, after, failed, pool, pool_sample, server_sample, session
+from tests.alert_samples import POOL, T0, after, failed, pool, pool_sample, server_sample
 
 HOOK = {"kind": "webhook", "name": "hook", "url": "http://127.0.0.1:9/"}
 
@@ -337,10 +339,69 @@ def test_severity_override_reaches_the_message() -> None:
     assert notice.finding.severity is Severity.WARNING
 
 
-def test_old_samples_keep_no_sessions_in_memory() -> None:
+@pytest.mark.parametrize(
+    "part", ["sessions", "databases", "roles", "lock_waits", "pool_databases", "links"]
+)
+def test_old_samples_keep_no_long_lists_in_memory(part: str) -> None:
     evaluator = Evaluator(config())
     for at in range(300):
-        evaluator.observe(server_sample(at, (session(1),)))
+        evaluator.observe(replace(server_sample(at, None), **{part: ()}))
     kept = evaluator._windows["shop"].samples
     assert len(kept) == 121
-    assert sum(sample.sessions is not None for sample in kept) == 1
+    assert sum(getattr(sample, part) is not None for sample in kept) == 1
+
+
+def breaks(rule: str, monkeypatch: pytest.MonkeyPatch, *, on: str = "find") -> None:
+    """Makes *rule* raise from now on."""
+
+    def broken(*_: object) -> Any:
+        raise KeyError("x")
+
+    rules = tuple(replace(r, **{on: broken}) if r.name == rule else r for r in RULES)
+    monkeypatch.setattr("alerts.evaluate.RULES", rules)
+
+
+def test_a_rule_that_raises_costs_no_other_and_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    breaks("slots_exhausted", monkeypatch)
+    evaluator = Evaluator(config({"slots_low": {"for": "0s"}}))
+    told = [evaluator.observe(server_sample(at, slots_used=97)) for at in range(5)]
+    assert reasons(*told) == [("hook", "slots_low", Reason.FIRING)]
+    assert dict(told[0].verdicts)["shop"].cause == "slots_exhausted"  # worked out apart
+    assert evaluator.failures_total == 5
+    assert caplog.text.count("rule slots_exhausted cannot judge shop (said once)") == 1
+    assert "KeyError" in caplog.text
+
+
+def test_an_alert_whose_rule_begins_to_raise_keeps_its_state(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    evaluator = Evaluator(config())
+    evaluator.observe(waiting(0))
+    breaks("pool_waiters", monkeypatch)
+    told = [evaluator.observe(calm(at)) for at in range(1, 60)]
+    assert reasons(*told) == []
+    [alert] = evaluator.alerts()
+    assert (alert.state, alert.no_data_since) == (AlertState.FIRING, after(1))
+
+
+def test_a_look_ahead_that_raises_is_counted_and_the_rule_still_fires(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    breaks("pool_waiters", monkeypatch, on="next_look")
+    evaluator = Evaluator(config())
+    assert reasons(evaluator.observe(waiting(0))) == [("hook", "pool_waiters", Reason.FIRING)]
+    assert evaluator.failures_total == 1
+
+
+def test_a_cause_that_raises_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> Any:
+        raise KeyError("x")
+
+    monkeypatch.setattr("alerts.verdict.CAUSES", (broken,))
+    evaluator = Evaluator(config())
+    decision = evaluator.observe(waiting(0))
+    assert reasons(decision) == [("hook", "pool_waiters", Reason.FIRING)]
+    assert {verdict.cause for _, verdict in decision.verdicts} == {"not_judged"}
+    assert evaluator.failures_total == 2  # for the pooler and for its server
