@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, expect
 
-from headroom.demo.servers import ROOT, free_port, pgbouncer_program
+from headroom.demo.servers import ROOT, free_port, new_folder, pgbouncer_program
 from tests.acceptance.charts import BOARD, DRAWN, after_updates, newest, x_range, zoom
 from tests.lab import wait_until
 
@@ -79,7 +78,7 @@ class Demo:
 def demo() -> Iterator[Demo]:
     if pgbouncer_program() is None:
         pytest.skip("needs PgBouncer: apt-get install pgbouncer")
-    folder = Path(tempfile.mkdtemp(prefix="test-demo-"))
+    folder = new_folder("test-acceptance")
     folder.chmod(0o755)
     running = Demo("small-pool", folder)
     try:
