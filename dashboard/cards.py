@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from html import escape
 
 from dashboard import words
-from dashboard.panels import GREY, PANELS
+from dashboard.panels import GREY, PANELS, both_themes
 from dashboard.shape import Figure, Health, PoolerLine, Status, System
 
 # Icon and word: a status must not be told by its colour alone.
@@ -22,7 +22,8 @@ _ICONS = {
     Status.DOWN: "✕",
 }
 _CLASSES = {Status.WAITING: "waiting"}
-STATE_COLOURS = {series.label: series.colour for series in PANELS["connections"].series}
+_COLOURS = {s.label: both_themes(s.colour) for s in PANELS["connections"].series}
+_OTHER = both_themes(GREY)
 
 
 def text(value: str) -> str:
@@ -53,51 +54,60 @@ def banner(health: Health, asides: Iterable[str] = ()) -> str:
     )
 
 
-def figure_row(found: Iterable[Figure], *, old: bool = False) -> str:
-    """A row of numbers. old: greyed, because they are no longer true."""
-    cells = "".join(
-        f'<div class="hd-figure"><span>{text(one.label)}</span>'
-        f'<strong class="hd-{one.status.value}">{text(one.value)}</strong>'
-        f"<small>{text(one.note)}</small></div>"
-        for one in found
+def figure_row(found: Iterable[Figure]) -> str:
+    """A row of numbers. What is no longer true is greyed, and says so."""
+    return f'<div class="hd-figures">{"".join(map(_figure, found))}</div>'
+
+
+def _figure(one: Figure) -> str:
+    name = "hd-figure hd-old" if one.old else "hd-figure"
+    note = "as last seen" if one.old else one.note
+    return (
+        f'<div class="{name}"><span>{text(one.label)}</span>'
+        f'<strong class="hd-{one.status.value}">{_mark(one.status)}{text(one.value)}</strong>'
+        f"<small>{text(note)}</small></div>"
     )
-    name = "hd-figures hd-old" if old else "hd-figures"
-    return f'<div class="{name}">{cells}</div>'
+
+
+def _mark(status: Status) -> str:
+    """What tells a status beside its colour."""
+    if status is Status.OK:
+        return ""
+    return f'<em role="img" aria-label="{status.value}">{_ICONS[status]}</em> '
 
 
 def card(system: System, *, said: bool = True) -> str:
     """One system of the overview, below its name. said: with its sentence."""
     sentence = f'<div class="hd-said">{text(system.health.sentence)}</div>' if said else ""
-    old = " hd-old" if system.health.status in (Status.STALE, Status.WAITING) else ""
+    own = _old(_slots(system), system.old)
     return (
-        f'<div class="hd-card{old}">'
+        '<div class="hd-card">'
         f'<div class="hd-top">{badge(system.health.status)}</div>'
         f'<div class="hd-meta">{text(meta(system))}</div>'
-        f"{sentence}{_slots(system)}{_numbers(system)}"
+        f"{sentence}{own}{_numbers(system)}"
         f"{_poolers(system)}{_alerts(system)}</div>"
     )
 
 
 def meta(system: System) -> str:
     """What it is: product, version, role, age of its data."""
-    product = "PostgreSQL" if system.kind == "postgresql" else "PgBouncer"
-    parts = [f"{product} {system.version}" if system.version else product]
+    parts = [f"{system.product} {system.version}" if system.version else system.product]
     if system.role:
         parts.append(system.role)
-    if system.health.age_seconds is not None:
-        parts.append(f"data {words.old(system.health.age_seconds)}")
+    if system.age_seconds is not None:
+        parts.append(f"data {words.old(system.age_seconds)}")
     return " · ".join(parts)
 
 
 def _slots(system: System) -> str:
-    if system.kind != "postgresql":
+    if system.is_pooler:
         return ""
     used, capacity, most = system.slots_used, system.ordinary_capacity, system.max_connections
     if used is None or not capacity or not most:
         return '<div class="hd-slots"><span>connections</span><span>not known</span></div>'
     parts = system.states or {"connections": used}
     bar = "".join(
-        f'<i style="width:{100 * number / most:.2f}%;background:{STATE_COLOURS.get(name, GREY)}"'
+        f'<i style="width:{100 * number / most:.2f}%;background:{_COLOURS.get(name, _OTHER)}"'
         f' title="{text(name)}: {number}"></i>'
         for name, number in parts.items()
         if number > 0
@@ -113,43 +123,54 @@ def _slots(system: System) -> str:
 
 
 def _numbers(system: System) -> str:
-    pairs = []
+    found = []
     if system.poolers:
-        pairs += [
-            ("waiting", words.count(system.waiters)),
-            ("oldest wait", words.age(system.oldest_wait_seconds)),
+        old = any(line.old for line in system.poolers)
+        found += [
+            ("waiting", words.count(system.waiters), old),
+            ("oldest wait", words.age(system.oldest_wait_seconds), old),
         ]
-    if system.kind == "postgresql":
-        pairs += [
-            ("longest statement", words.age(system.longest_statement_seconds)),
-            ("longest transaction", words.age(system.longest_transaction_seconds)),
+    if not system.is_pooler:
+        found += [
+            ("longest statement", words.age(system.longest_statement_seconds), system.old),
+            ("longest transaction", words.age(system.longest_transaction_seconds), system.old),
         ]
-    cells = "".join(f"<div><b>{text(v)}</b><span>{text(k)}</span></div>" for k, v in pairs)
+    cells = "".join(
+        _old(f"<div><b>{text(value)}</b><span>{text(name)}</span></div>", old)
+        for name, value, old in found
+    )
     return f'<div class="hd-numbers">{cells}</div>'
 
 
+def _old(html: str, old: bool) -> str:
+    """*html*, greyed when it is no longer true."""
+    return f'<div class="hd-old">{html}</div>' if old and html else html
+
+
 def _poolers(system: System) -> str:
-    if system.kind == "pgbouncer":
+    if system.is_pooler:
         return ""  # the card itself is about it
     return "".join(_pooler(line) for line in system.poolers)
 
 
 def _pooler(line: PoolerLine) -> str:
-    version = f"PgBouncer {line.version}" if line.version else "PgBouncer"
+    version = f"{line.product} {line.version}" if line.version else line.product
     parts = [f"{line.name}", version]
     if line.waiters is not None:
         parts.append(f"{words.plural(line.waiters, 'client')} waiting")
     if line.servers is not None:
         parts.append(f"{line.servers_busy} of {words.plural(line.servers, 'server')} busy")
     said = " · ".join(parts)
-    return f'<div class="hd-pooler">{badge(line.health.status)} <span>{text(said)}</span></div>'
+    told = _old(f"<span>{text(said)}</span>", line.old)
+    return f'<div class="hd-pooler">{badge(line.health.status)} {told}</div>'
 
 
 def _alerts(system: System) -> str:
     if not system.alerts:
         return ""
     items = "".join(
-        f'<li class="hd-{alert.severity.value}">{text(alert.key.rule)}: '
+        f'<li class="hd-{alert.severity.value}"><b>{alert.severity.value}</b> '
+        f"{text(alert.key.rule)}: "
         f"{text(alert.finding.summary)}</li>"
         for alert in system.alerts[:3]
     )

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dashboard.panels import POOL_COLOURS, Limit, Panel, Rows, Series, first_known
-from dashboard.words import plural, visible
+from dashboard.panels import POOL_COLOURS, TABLES, Limit, Panel, Rows, Series, first_known, on_white
+from dashboard.words import age, plural, visible
+from model.metrics import METRICS
 from store.windows import Window
 
 Values = list[float | None]
@@ -24,12 +25,14 @@ REST = "\0rest"  # stands for the pools that share one line; no pool can be call
 class Frame:
     """The data behind one or more panels.
 
-    newest: epoch milliseconds of the newest raw sample; None when there is none.
+    newest:     epoch milliseconds of the newest raw sample; None when there is none.
+    resolution: seconds that one point stands for; 1 is a sample.
     """
 
     x: list[int]
     columns: dict[str, Values]
     newest: int | None
+    resolution: float = 1.0
 
     def since(self, at: int) -> Frame:
         """Only the points from *at* (epoch milliseconds) on."""
@@ -43,7 +46,7 @@ class Frame:
 
 def frame_of(window: Window) -> Frame:
     """A window as it is."""
-    return Frame(window.at, window.columns, window.newest)
+    return Frame(window.at, window.columns, window.newest, window.resolution_seconds)
 
 
 def frame_of_pools(
@@ -69,7 +72,8 @@ def frame_of_pools(
             for at in zip(*shared, strict=True)
         ] or [None] * len(x)
     newest = [window.newest for window in windows.values() if window.newest is not None]
-    return Frame(x, merged, max(newest, default=None))
+    coarsest = max((window.resolution_seconds for window in windows.values()), default=1.0)
+    return Frame(x, merged, max(newest, default=None), coarsest)
 
 
 def key(pool: str, column: str) -> str:
@@ -119,6 +123,25 @@ def drawing(panel: Panel, traces: Sequence[tuple[Series, tuple[int, int]]]) -> d
     }
 
 
+def resolution_of(panel: Panel, seconds: float) -> str:
+    """What one point of the panel is, where it is not a sample.
+
+    >>> from dashboard.panels import PANELS
+    >>> resolution_of(PANELS["connections"], 60.0), resolution_of(PANELS["statements"], 300.0)
+    ('1 min averages', '5 min peaks')
+    """
+    if seconds <= 1:
+        return ""
+    folds = {
+        metric.fold
+        for name in (column for series in panel.series for column in series.columns)
+        for metric in METRICS
+        if metric.name == name and metric.table == TABLES.get(panel.rows)
+    }
+    folded = {frozenset({"max"}): "peaks", frozenset({"avg", "max"}): "averages; peaks kept"}
+    return f"{age(seconds)} {folded.get(frozenset(folds), 'averages')}"
+
+
 def limit_lines(panel: Panel, limits: Sequence[Limit], frame: Frame) -> dict[str, Any]:
     """The panel's dashed lines and its band, as far as their values are known."""
     found: dict[str, Any] = {"lines": []}
@@ -141,15 +164,16 @@ def limit_lines(panel: Panel, limits: Sequence[Limit], frame: Frame) -> dict[str
 
 
 def _trace(panel: Panel, series: Series) -> dict[str, Any]:
-    line = {"color": series.colour, "width": 1.6}
-    trace: dict[str, Any] = {"type": "scatter", "mode": "lines", "name": visible(series.label)}
+    trace: dict[str, Any] = {
+        "type": "scatter",
+        "mode": "lines",
+        "name": visible(series.label),
+        # Of the dark theme and of the light one; the browser knows which it is.
+        "colours": [series.colour, on_white(series.colour)],
+    }
     if panel.stacked:
-        return trace | {
-            "stackgroup": "all",
-            "line": line | {"width": 0},
-            "fillcolor": series.colour + "cc",
-        }
-    return trace | {"line": line, "connectgaps": False}
+        return trace | {"stackgroup": "all", "line": {"width": 0}}
+    return trace | {"line": {"width": 1.6}, "connectgaps": False}
 
 
 def _short(value: float | None) -> float | None:

@@ -22,6 +22,45 @@ PURPLE = "#CC79A7"
 YELLOW = "#F0E442"
 BLUE = "#0072B2"
 GREY = "#999999"
+_READABLE = 3.0  # contrast that WCAG 1.4.11 asks of what must be seen to understand a chart
+
+
+def on_white(colour: str) -> str:
+    """*colour*, "#rrggbb", darkened until it can be seen on white; its hue stays.
+
+    >>> on_white("#56B4E9"), on_white("#F0E442")
+    ('#3e82a8', '#9e962c')
+    """
+    parts = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    factor = 0.72
+    while True:
+        darker = "#" + "".join(f"{round(part * factor):02x}" for part in parts)
+        if contrast(darker, "#ffffff") >= _READABLE:
+            return darker
+        factor -= 0.02
+
+
+def both_themes(colour: str) -> str:
+    """*colour* as CSS that suits the light and the dark theme."""
+    return f"light-dark({on_white(colour)}, {colour})"
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast of two colours, 1 to 21 (WCAG 2.2).
+
+    >>> round(contrast("#000000", "#ffffff"))
+    21
+    """
+    darker, lighter = sorted((_luminance(one), _luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
 POOL_COLOURS = (SKY, GREEN, PURPLE, YELLOW, BLUE, GREY)
 
 Unit = Literal["count", "seconds", "per_second"]
@@ -35,6 +74,13 @@ class Rows(StrEnum):
     RATES = "rates"  # database_sample, as rates
     POOLER = "pooler"  # pooler_sample, one frame a pooler
     POOLS = "pools"  # pool_sample: every series of the panel once a pool
+
+
+TABLES = {
+    Rows.SERVER: "server_sample",
+    Rows.POOLER: "pooler_sample",
+    Rows.POOLS: "pool_sample",
+}
 
 
 @dataclass(frozen=True, slots=True)

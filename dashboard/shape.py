@@ -1,4 +1,4 @@
-"""What the store says as systems, figures and tables. Pure.
+"""What the store says as systems and figures. Pure; dashboard/tables.py has the tables.
 
 A system is a PostgreSQL target with the poolers in front of it: the unit people think in.
 None is "not known" everywhere; it is never shown as zero.
@@ -10,19 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from dashboard import words
 from model.alerting import Alert, AlertState, Severity
 from model.config import Config
 from model.rules import Rules
-from model.targets import Target
-from store.latest import SessionRow, TargetNow
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-CONSOLE_DATABASE = "pgbouncer"  # where Headroom itself asks; nobody's work
+from model.targets import POOLERS, PRODUCTS, Target
+from store.latest import TargetNow
 
 
 class Status(StrEnum):
@@ -57,8 +51,12 @@ class PoolerLine:
     """One pooler of a system."""
 
     name: str
+    product: str
     health: Health
+    old: bool
     version: str | None
+    used_clients: int | None
+    max_client_conn: int | None
     waiters: int | None
     oldest_wait_seconds: float | None
     clients_served: int | None
@@ -73,11 +71,15 @@ class System:
     poolers: those in front of it; of a pooler, itself.
     states: client backends by state, in the chart's order; None where hidden or down.
     waiters: clients that wait in its poolers; None without a pooler that answers.
+    health:  of the worst of them all; age_seconds and old are of the target alone, since the
+             data of a pooler may be fresh where those of its server are not.
     """
 
     name: str
     kind: str
     health: Health
+    age_seconds: float | None = None
+    old: bool = False
     version: str | None = None
     role: str | None = None
     slots_used: int | None = None
@@ -94,6 +96,22 @@ class System:
     alerts: tuple[Alert, ...] = ()
 
     @property
+    def is_pooler(self) -> bool:
+        """Whether it is a pooler that belongs to no server we know."""
+        return self.kind in POOLERS
+
+    @property
+    def product(self) -> str:
+        """What people call it."""
+        return next((name for kind, name in PRODUCTS.items() if kind == self.kind), self.kind)
+
+    @property
+    def oldest_age_seconds(self) -> float | None:
+        """The age of what is oldest in it."""
+        ages = [self.age_seconds, *(line.health.age_seconds for line in self.poolers)]
+        return max((age for age in ages if age is not None), default=None)
+
+    @property
     def headroom(self) -> int | None:
         """Ordinary slots that are left."""
         if self.slots_used is None or self.ordinary_capacity is None:
@@ -103,14 +121,16 @@ class System:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number with its name. note says what to compare it with."""
+    """One number with its name. note says what to compare it with; old: it is no longer true."""
 
     label: str
     value: str
     note: str
     status: Status = Status.OK
+    old: bool = False
 
 
+_SILENT = (Status.WAITING, Status.STALE, Status.DOWN)  # nothing was said just now
 _FULL = ("slots_exhausted", "role_limit", "database_limit")  # model.samples.Failure
 
 
@@ -123,7 +143,7 @@ def health_of(
             Status.WAITING, f"{target.name}: no data yet; the first poll is still to come."
         )
     age = max((at - seen.at).total_seconds(), 0.0)
-    if age > stale_after(target):
+    if is_old(target, seen, at):
         since = words.age(float(round(age)))
         return Health(
             Status.STALE,
@@ -172,15 +192,24 @@ def _judged(seen: TargetNow, alerts: Iterable[Alert], at: datetime, age: float) 
     return Health(status, _calm(seen), age_seconds=age)
 
 
-def stale_after(target: Target) -> float:
-    """Seconds after which the data of *target* are old: three polls missed, and a while."""
-    return max(5.0, 3 * target.interval + target.deadline_seconds)
+def is_old(target: Target, seen: TargetNow | None, at: datetime) -> bool:
+    """Whether what is known of *target* is no longer how things are: nobody polls it."""
+    if seen is None or seen.at is None:
+        return False
+    return (at - seen.at).total_seconds() > target.stale_after_seconds
 
 
-def fresh(target: Target, seen: TargetNow, at: datetime) -> bool:
-    """Whether the last poll of *target* is recent and was answered."""
-    recent = seen.at is not None and (at - seen.at).total_seconds() <= stale_after(target)
-    return bool(seen.up) and recent
+def not_known(target: Target, seen: TargetNow | None, at: datetime) -> str | None:
+    """Why nobody can say who is connected to *target* at *at*; None when it is known."""
+    if seen is None or seen.at is None:
+        return "it had not been polled yet"
+    if is_old(target, seen, at):
+        return f"the last poll was {words.age(float(round((at - seen.at).total_seconds())))} before"
+    if not seen.up:
+        return seen.reason or "the last poll got no answer"
+    if seen.columns.get("active") is None:
+        return seen.degraded or "the server does not show its sessions to Headroom's role"
+    return None
 
 
 def status_of(severity: Severity | None) -> Status:
@@ -222,16 +251,17 @@ def system_of(
     at: datetime,
 ) -> System:
     """One target with the poolers in front of it."""
-    own = (target,) if target.kind == "pgbouncer" else ()
+    own = (target,) if target.is_pooler else ()
     poolers = own or config.poolers_of(target.name)
     lines = tuple(_pooler_line(p, seen.get(p.name), alerts, at) for p in poolers)
     names = {target.name, *(p.name for p in poolers)}
-    health = health_of(target, seen.get(target.name), _of(alerts, {target.name}), at)
+    now = seen.get(target.name)
+    health = health_of(target, now, _of(alerts, {target.name}), at)
+    age = health.age_seconds
     for line in lines:
         # The server's sentence stands, unless a pooler is worse off.
         if line.health.status.rank > health.status.rank:
             health = line.health
-    now = seen.get(target.name)
     columns = now.columns if now is not None else {}
     waiting = [line.waiters for line in lines if line.waiters is not None]
     waits = [w for line in lines if (w := line.oldest_wait_seconds) is not None]
@@ -239,6 +269,8 @@ def system_of(
         name=target.name,
         kind=target.kind,
         health=health,
+        age_seconds=age,
+        old=is_old(target, now, at),
         version=now.version if now else None,
         role=now.role if now else None,
         slots_used=columns.get("slots_used"),
@@ -279,7 +311,11 @@ def _pooler_line(
     busy, free = columns.get("server_active"), columns.get("server_idle")
     return PoolerLine(
         name=target.name,
+        product=target.product,
         health=health_of(target, seen, _of(alerts, {target.name}), at),
+        old=is_old(target, seen, at),
+        used_clients=columns.get("used_clients"),
+        max_client_conn=columns.get("max_client_conn"),
         version=seen.version if seen else None,
         waiters=columns.get("client_waiting"),
         oldest_wait_seconds=columns.get("maxwait_seconds"),
@@ -291,201 +327,90 @@ def _pooler_line(
 
 def figures(system: System, rules: Rules) -> list[Figure]:
     """The row of numbers on top of a target's page."""
-    found: list[Figure] = []
-    if system.kind == "postgresql":
-        used, capacity = system.slots_used, system.ordinary_capacity
-        ratio = used / capacity if used is not None and capacity else None
-        slots = rules.slots_low
-        states = system.states or {}
-        found += [
-            Figure(
-                "Connections",
-                f"{words.count(used)} / {words.count(capacity)}",
-                f"{words.count(system.headroom)} left for ordinary roles",
-                _graded(ratio, slots.warning_ratio, slots.critical_ratio),
-            ),
-            Figure("Active", words.count(states.get("active")), "run a statement"),
-            Figure(
-                "Idle in transaction",
-                words.count(states.get("idle in transaction")),
-                "hold a connection",
-            ),
-            Figure("Blocked", words.count(system.blocked), "wait for a lock"),
-        ]
-    waiters = rules.pool_waiters
-    found += [
+    queue = _queue(system, rules)
+    if system.is_pooler:
+        return [queue, *_pooler_figures(system.poolers[0])]
+    states, old = system.states or {}, system.old
+    used, capacity = system.slots_used, system.ordinary_capacity
+    ratio = used / capacity if used is not None and capacity else None
+    slots, statement = rules.slots_low, rules.long_statement
+    longest = system.longest_statement_seconds
+    return [
         Figure(
-            "Clients waiting",
-            words.count(system.waiters),
-            f"oldest {words.age(system.oldest_wait_seconds)}"
-            if system.waiters is not None
-            else "no pooler seen",
-            _graded(system.oldest_wait_seconds, waiters.warning_seconds, waiters.critical_seconds),
-        )
+            "Connections",
+            f"{words.count(used)} / {words.count(capacity)}",
+            f"{words.count(system.headroom)} left for ordinary roles",
+            _graded(ratio, slots.warning_ratio, slots.critical_ratio),
+            old,
+        ),
+        Figure("Active", words.count(states.get("active")), "run a statement", old=old),
+        Figure(
+            "Idle in transaction",
+            words.count(states.get("idle in transaction")),
+            "hold a connection",
+            old=old,
+        ),
+        Figure("Blocked", words.count(system.blocked), "wait for a lock", old=old),
+        queue,
+        Figure(
+            "Longest statement",
+            words.age(longest),
+            "running now",
+            _graded(longest, statement.warning_seconds, statement.critical_seconds),
+            old,
+        ),
+        Figure(
+            "Longest transaction",
+            words.age(system.longest_transaction_seconds),
+            "open now",
+            old=old,
+        ),
     ]
-    if system.kind == "pgbouncer":
-        line = system.poolers[0]
-        found += [
-            Figure(
-                "Clients served", words.count(line.clients_served), "linked to a server or idle"
-            ),
-            Figure(
-                "Servers busy",
-                f"{words.count(line.servers_busy)} / {words.count(line.servers)}",
-                "server connections",
-            ),
-        ]
-    if system.kind == "postgresql":
-        statement = rules.long_statement
-        found += [
-            Figure(
-                "Longest statement",
-                words.age(system.longest_statement_seconds),
-                "running now",
-                _graded(
-                    system.longest_statement_seconds,
-                    statement.warning_seconds,
-                    statement.critical_seconds,
-                ),
-            ),
-            Figure(
-                "Longest transaction", words.age(system.longest_transaction_seconds), "open now"
-            ),
-        ]
-    return found
+
+
+def _queue(system: System, rules: Rules) -> Figure:
+    """Who waits in the poolers."""
+    limits, oldest = rules.pool_waiters, system.oldest_wait_seconds
+    note = f"oldest {words.age(oldest)}"
+    if system.waiters is None:
+        told = any(line.health.status not in _SILENT for line in system.poolers)
+        note = "not reported" if told else "no pooler seen"
+    return Figure(
+        "Clients waiting",
+        words.count(system.waiters),
+        note,
+        _graded(oldest, limits.warning_seconds, limits.critical_seconds),
+        any(line.old for line in system.poolers),
+    )
+
+
+def _pooler_figures(line: PoolerLine) -> list[Figure]:
+    """The numbers of one pooler, beside its queue."""
+    used, limit = line.used_clients, line.max_client_conn
+    left = None if used is None or limit is None else max(limit - used, 0)
+    return [
+        Figure(
+            "Client connections",
+            f"{words.count(used)} / {words.count(limit)}",
+            f"{words.count(left)} left of max_client_conn",
+            old=line.old,
+        ),
+        Figure(
+            "Clients served",
+            words.count(line.clients_served),
+            "linked to a server or idle",
+            old=line.old,
+        ),
+        Figure(
+            "Servers busy",
+            f"{words.count(line.servers_busy)} / {words.count(line.servers)}",
+            "server connections",
+            old=line.old,
+        ),
+    ]
 
 
 def _graded(value: float | None, warning: float, critical: float) -> Status:
     if value is None or value < warning:
         return Status.OK
     return Status.CRITICAL if value >= critical else Status.WARNING
-
-
-def session_table(rows: Iterable[SessionRow], *, everyone: bool, limit: int = 200) -> pd.DataFrame:
-    """Sessions, longest first, one row each; unless *everyone*, only those that do something
-    or hold a transaction open.
-
-    Columns: age (s), state, wait, transaction (s), application, role, database, client, pid,
-    blocked by, statement; and `session`, which identifies the row.
-    """
-    import pandas as pd  # noqa: PLC0415  only pages need it
-
-    wanted = [row for row in rows if everyone or _matters(row)]
-    wanted.sort(key=lambda row: (-session_age(row), row.pid))
-    return pd.DataFrame(
-        [
-            {
-                "age": round(session_age(row), 1),
-                "state": words.visible(row.state or words.UNKNOWN),
-                "wait": wait_of(row),
-                "transaction": None if row.xact_seconds is None else round(row.xact_seconds, 1),
-                "application": words.visible(row.application),
-                "role": words.visible(row.role or ""),
-                "database": words.visible(row.database or ""),
-                "client": words.visible(row.client or ""),
-                "pid": row.pid,
-                "blocked by": ", ".join(str(pid) for pid in row.blocked_by),
-                "statement": words.visible(row.statement or ""),
-                "session": session_key(row),
-            }
-            for row in wanted[:limit]
-        ],
-        columns=list(SESSION_COLUMNS),
-    )
-
-
-SESSION_COLUMNS = (
-    "age",
-    "state",
-    "wait",
-    "transaction",
-    "application",
-    "role",
-    "database",
-    "client",
-    "pid",
-    "blocked by",
-    "statement",
-    "session",
-)
-
-
-def session_age(row: SessionRow) -> float:
-    """Seconds a session has done what it does: run its statement, hold its transaction open,
-    or wait for work."""
-    if row.statement_seconds is not None:
-        return max(row.statement_seconds, 0.0)
-    if row.xact_seconds is not None:
-        return max(row.xact_seconds, 0.0)
-    return max(row.state_seconds or 0.0, 0.0)
-
-
-def session_key(row: SessionRow) -> str:
-    """What identifies a session: pids are reused."""
-    return f"{row.pid}@{row.backend_start.isoformat()}"
-
-
-def wait_of(row: SessionRow) -> str:
-    """What an active session waits for. Without a wait event it is on CPU, or not measured."""
-    if row.wait_event_type is None:
-        return "CPU" if row.state == "active" else ""
-    return words.visible(f"{row.wait_event_type}: {row.wait_event or words.UNKNOWN}")
-
-
-def _matters(row: SessionRow) -> bool:
-    return row.state == "active" or row.xact_seconds is not None
-
-
-def pool_table(seen: TargetNow) -> pd.DataFrame:
-    """The pools of a pooler as it was last seen, longest queue first."""
-    import pandas as pd  # noqa: PLC0415  only pages need it
-
-    pools = [pool for pool in seen.pools if pool["database"] != CONSOLE_DATABASE]
-    pools.sort(key=lambda p: (-(p["client_waiting"] or 0), p["database"], p["user"]))
-    return pd.DataFrame(
-        [
-            {
-                "database": words.visible(str(pool["database"])),
-                "user": words.visible(str(pool["user"])),
-                "clients waiting": pool["client_waiting"],
-                "oldest wait": pool["maxwait_seconds"],
-                "clients served": pool["client_active"],
-                "servers busy": pool["server_active"],
-                "servers free": pool["server_idle"],
-                "pool size": pool["pool_size"],
-                "mode": pool["pool_mode"] or words.UNKNOWN,
-            }
-            for pool in pools
-        ]
-    )
-
-
-def alert_table(alerts: Iterable[Alert], at: datetime) -> pd.DataFrame:
-    """Alerts with their sentence, firing ones first, then the newest."""
-    import pandas as pd  # noqa: PLC0415  only pages need it
-
-    ordered = sorted(
-        alerts,
-        key=lambda a: (a.state is not AlertState.FIRING, -(a.fired_at or a.since).timestamp()),
-    )
-    return pd.DataFrame(
-        [
-            {
-                "state": "resolved" if alert.resolved_at is not None else alert.state.value,
-                "severity": alert.severity.value,
-                "rule": alert.key.rule,
-                "since": alert.fired_at or alert.since,
-                "lasted": words.age(
-                    max(
-                        (
-                            (alert.resolved_at or at) - (alert.fired_at or alert.since)
-                        ).total_seconds(),
-                        0,
-                    )
-                ),
-                "what": words.visible(alert.finding.summary),
-                "do first": words.visible(alert.finding.advice),
-            }
-            for alert in ordered
-        ]
-    )

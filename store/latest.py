@@ -87,18 +87,21 @@ def targets_now(connection: Connection) -> list[TargetNow]:
     return [_target_now(connection, row.id, row.name, row.kind) for row in found]
 
 
-def target_now(connection: Connection, target: str) -> TargetNow | None:
-    """One target, or None when it was never polled."""
+def target_now(connection: Connection, target: str, at: datetime | None = None) -> TargetNow | None:
+    """One target, as it was last seen (at or before *at*); None when it was never polled."""
     row = connection.execute(select(tables.target).where(tables.target.c.name == target)).first()
-    return None if row is None else _target_now(connection, row.id, row.name, row.kind)
+    return None if row is None else _target_now(connection, row.id, row.name, row.kind, at)
 
 
-def _target_now(connection: Connection, target_id: int, name: str, kind: str) -> TargetNow:
+def _target_now(
+    connection: Connection, target_id: int, name: str, kind: str, at: datetime | None = None
+) -> TargetNow:
     table = tables.server_sample if kind == "postgresql" else tables.pooler_sample
     newest_first = select(table).where(table.c.target_id == target_id).order_by(table.c.at.desc())
+    newest_first = newest_first if at is None else newest_first.where(table.c.at <= at)
     last = _first(connection, newest_first)
     good = last if not last or last["up"] else _first(connection, newest_first.where(table.c.up))
-    verdict, verdict_at = _verdict_now(connection, target_id)
+    verdict, verdict_at = _verdict_now(connection, target_id, at)
     return TargetNow(
         name=name,
         kind=kind,
@@ -137,11 +140,12 @@ def _pools_at(
     return tuple({k: v for k, v in row.items() if k not in hidden} for row in rows)
 
 
-def _verdict_now(connection: Connection, target_id: int) -> tuple[Verdict | None, datetime | None]:
+def _verdict_now(
+    connection: Connection, target_id: int, at: datetime | None
+) -> tuple[Verdict | None, datetime | None]:
     table = tables.verdict
-    row = connection.execute(
-        select(table).where(table.c.target_id == target_id).order_by(table.c.at.desc()).limit(1)
-    ).first()
+    query = select(table).where(table.c.target_id == target_id).order_by(table.c.at.desc()).limit(1)
+    row = connection.execute(query if at is None else query.where(table.c.at <= at)).first()
     return (None, None) if row is None else (_verdict(row), row.at)
 
 

@@ -206,6 +206,7 @@ class Filler:
             "since": at,
             "last_seen_at": at,
             "fired_at": at,
+            "told": "[]",
             "finding": json.dumps(finding_to_json(found.finding)),
         }
         with self.store.write(durable=False) as c:

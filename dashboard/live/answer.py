@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from dashboard.charts import Frame, drawing, limit_lines, values_of
+from dashboard.charts import Frame, drawing, limit_lines, resolution_of, values_of
 from dashboard.live.frames import Plan, Source, plan, read, sources_of, strangers
 from dashboard.panels import Panel, limits_of
 from dashboard.span import Span, parse_span
@@ -107,6 +107,9 @@ class Answers:
         drawings, lists = _drawings(planned, frames)
         shape = _shape(wish, sources, drawings, bucket)
         self._remember(shape, sources)
+        for drawn, (panel, entries) in zip(drawings, planned, strict=True):
+            coarsest = max((frames[number].resolution for _, number in entries), default=1.0)
+            drawn["resolution"] = resolution_of(panel, coarsest)
         extras = self._extras(connection, planned, frames, wish, span)
         newest = tuple(frame.newest for frame in frames)
         return {

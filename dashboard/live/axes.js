@@ -91,6 +91,3 @@ export function rgb(colour) {
 }
 
 export const alpha = (colour, a) => `rgba(${rgb(colour).join(",")},${a})`;
-// A line needs more contrast on white than the palette has; the hue stays.
-export const deeper = colour => `rgb(${rgb(colour).map(c => Math.round(c * 0.72)).join(",")})`;
-

@@ -37,6 +37,7 @@ def live_board(target: str, panels: Sequence[Panel], span: Span, *, key: str) ->
             "plotly": assets.PLOTLY,
             "source": f"/live/series?{urlencode(query)}",
             "live": span.live,
+            "grows": span.grows,
             "panels": [{"name": p.name, "title": p.title} for p in panels],
         },
     )

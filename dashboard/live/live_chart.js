@@ -33,8 +33,9 @@ function loadStyle(url) {
 }
 
 const sleep = (ms, signal) => new Promise(resolve => {
-  const timer = setTimeout(resolve, ms);
-  signal?.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
+  const done = () => { clearTimeout(timer); signal.removeEventListener("abort", done); resolve(); };
+  const timer = setTimeout(done, ms);
+  signal.addEventListener("abort", done, { once: true });
 });
 
 class Board {
@@ -52,16 +53,18 @@ class Board {
     this.grid = element("div", "hr-grid", this.root);
     this.tip = element("div", "hr-tip", document.body);
     this.panels = new Map();
-    this.frames = [];
-    this.limits = {};
-    this.marks = [];
-    this.unwatched = [];
+    this.forget();
     this.at = null;
     this.zoomRange = null;
     this.coarse = matchMedia("(pointer: coarse)").matches;
     this.abort = new AbortController();
     this.listen();
     this.ticker = setInterval(() => this.tick(), 500);
+  }
+
+  // Nothing of one target may be seen on another one's charts.
+  forget() {
+    Object.assign(this, { cursor: null, frames: [], limits: {}, marks: [], unwatched: [], span: 0 });
   }
 
   listen() {
@@ -88,7 +91,8 @@ class Board {
     this.readTheme();
     const changed = this.source !== data.source;
     this.source = data.source;
-    this.live = data.live;
+    this.live = data.grows;
+    this.moves = data.live;
     this.plotlyUrl = data.plotly;
     if (changed) {
       const names = data.panels.map(p => p.name);
@@ -98,7 +102,8 @@ class Board {
         this.panels.set(name, panel);
         this.views.observe(panel.root);
       }
-      this.cursor = null;
+      this.forget();
+      for (const panel of this.panels.values()) panel.clear();
       this.zoom(null);
       this.start();
     } else this.redraw();
@@ -111,7 +116,7 @@ class Board {
     const [r, g, b] = rgb(background);
     const dark = r * 0.3 + g * 0.59 + b * 0.11 < 128;
     this.theme = { dark, text, background, muted: alpha(text, 0.7), grid: alpha(text, 0.13),
-      font: read("--st-font", "sans-serif"), warning: dark ? "#f5b041" : "#a15c00", critical: dark ? "#ff6b6b" : "#c62828" };
+      font: read("--st-font", "sans-serif"), warning: dark ? "#f5b041" : "#935400", critical: dark ? "#ff6b6b" : "#bd2424" };
     for (const role of ["warning", "critical"]) this.root.style.setProperty(`--hr-${role}`, this.theme[role]);
     // The tip lives in the body, where Streamlit's colours are not set.
     for (const name of ["--st-secondary-background-color", "--st-text-color", "--st-font", "--st-border-color"])
@@ -176,7 +181,7 @@ class Board {
     }
     const touched = new Set();
     if (answer.full) {
-      Object.assign(this, { frames: answer.frames, bucket: answer.bucket, span: answer.to - answer.from, from: answer.from, to: answer.to });
+      Object.assign(this, { live: answer.live, frames: answer.frames, bucket: answer.bucket, span: answer.to - answer.from, from: answer.from, to: answer.to });
       for (const drawing of answer.panels) this.panels.get(drawing.name)?.describe(drawing);
       answer.frames.forEach((_, i) => touched.add(i));
     } else answer.frames.forEach((fresh, i) => { if (fresh) { this.merge(this.frames[i], fresh); touched.add(i); } });
@@ -195,7 +200,7 @@ class Board {
     if (!fresh.x.length) return;
     let keep = frame.x.length;
     while (keep && frame.x[keep - 1] >= fresh.x[0]) keep--;
-    const oldest = Math.min(frame.newest - this.span, this.zoomRange ? this.zoomRange[0] : Infinity);
+    const oldest = Math.min(this.moves ? frame.newest - this.span : this.from, this.zoomRange ? this.zoomRange[0] : Infinity);
     let drop = frame.x.findIndex(x => x >= oldest);
     drop = Math.max(drop < 0 ? 0 : drop - 1, keep - KEEP, 0);
     frame.x = frame.x.slice(drop, keep).concat(fresh.x);
@@ -207,7 +212,7 @@ class Board {
   // What the x axis shows. Live, its right edge is the newest sample, or now if that is old.
   view() {
     if (this.zoomRange) return this.zoomRange;
-    if (!this.live || !this.span) return [this.from || 0, this.to || 1];
+    if (!this.moves || !this.span) return [this.from || 0, this.to || 1];
     const newest = Math.max(0, ...this.frames.map(f => f.newest || 0));
     const now = this.serverNow();
     const end = now - newest > 5000 + this.bucket * 1000 ? now : newest;
@@ -235,7 +240,7 @@ class Board {
       url.searchParams.set("from", a);
       url.searchParams.set("to", b);
       this.detail.href = url.href;
-      this.back.textContent = this.live ? "Back to live" : "Whole range";
+      this.back.textContent = this.moves ? "Back to live" : "Whole range";
     }
     if (!same) this.redraw(true);
   }
@@ -276,7 +281,7 @@ class Board {
       element("strong", "", line, value);
     };
     for (const [trace, , value] of panel.drawing.stacked ? [...shown].reverse() : shown)
-      row(trace.line.color, trace.name, worded(value, panel.drawing.unit));
+      row(panel.colour(trace), trace.name, worded(value, panel.drawing.unit));
     const known = shown.filter(([, , value]) => value !== null);
     if (!known.length) element("div", "hr-utc", this.tip, "no data");
     else if (panel.drawing.stacked) row("transparent", "total", worded(known.reduce((sum, [, , v]) => sum + v, 0), panel.drawing.unit));

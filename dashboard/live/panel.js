@@ -1,6 +1,6 @@
 // One panel of the live chart: its title, its legend, its Plotly figure, its crosshair.
 
-import { age, alpha, deeper, element, short, timeTicks, valueTicks, worded } from "./axes.js";
+import { age, alpha, element, short, timeTicks, valueTicks, worded } from "./axes.js";
 
 export class Panel {
   constructor(board, name, title) {
@@ -11,6 +11,7 @@ export class Panel {
     const head = element("div", "hr-head", this.root);
     this.title = element("b", "", head, title);
     this.note = element("span", "hr-note", head);
+    this.detail = element("span", "hr-detail", head);
     this.badge = element("span", "hr-badge", head);
     this.fit = element("button", "", head, "zoom in");
     this.fit.hidden = true;
@@ -30,12 +31,23 @@ export class Panel {
     this.plot.addEventListener("pointerleave", () => board.point(null));
   }
 
+  // Until the new target's first answer there is nothing to show.
+  clear() {
+    this.drawing = null;
+    this.items = [];
+    this.legend.replaceChildren();
+    for (const part of [this.note, this.detail, this.badge, this.empty]) part.textContent = "";
+    if (this.graph.data) { this.board.Plotly.purge(this.graph); this.graph.replaceChildren(); }
+  }
+
   describe(drawing) {
     this.drawing = drawing;
     this.title.textContent = drawing.title;
+    this.detail.textContent = drawing.resolution;
     this.legend.replaceChildren();
     this.items = drawing.traces.map(trace => {
-      const item = element("span", "hr-item", this.legend);
+      const item = element("button", "hr-item", this.legend);
+      item.type = "button";
       item.title = "Click to hide or show; double-click to see it alone";
       const swatch = element("i", "", item);
       element("em", "", item, trace.name);
@@ -64,9 +76,13 @@ export class Panel {
   marked() {
     for (const { item, swatch, trace } of this.items) {
       item.classList.toggle("hr-off", this.hidden.has(trace.name));
-      swatch.style.background = trace.line.color;
+      item.setAttribute("aria-pressed", !this.hidden.has(trace.name));
+      swatch.style.background = this.colour(trace);
     }
   }
+
+  // Lines and areas need more contrast on white than the palette has.
+  colour(trace) { return trace.colours[this.board.theme.dark ? 0 : 1]; }
 
   frames() {
     return [...new Set((this.drawing?.traces || []).map(t => t.place[0]))].map(i => this.board.frames[i]);
@@ -109,11 +125,14 @@ export class Panel {
     const figure = [];
     let top = 0;
     const reach = (x, y) => { for (let i = 0; i < x.length; i++) if (y[i] > top && x[i] >= from && x[i] <= to) top = y[i]; };
-    for (const { place, ...trace } of drawing.traces) {
+    this.marked();
+    for (const { place, colours, ...trace } of drawing.traces) {
       const off = this.hidden.has(trace.name);
       const data = drawing.stacked ? this.stackData({ place }) : this.data({ place });
       if (!off && !drawing.stacked) reach(data.x, data.y);
-      const line = { ...trace.line, color: theme.dark ? trace.line.color : deeper(trace.line.color) };
+      const colour = this.colour({ colours });
+      const line = { ...trace.line, color: colour };
+      if (drawing.stacked) trace.fillcolor = theme.dark ? alpha(colour, 0.8) : colour;
       figure.push({ ...trace, line, ...data, visible: !off, hoverinfo: "skip" });
     }
     if (drawing.stacked && shown.length) {
@@ -160,12 +179,12 @@ export class Panel {
     for (const [a, b] of unwatched) if (b > from && a < to) band(a, b, alpha(theme.text, 0.05));
     if (limits.band) shapes.push({ type: "rect", xref: "paper", x0: 0, x1: 1, y0: limits.band[0], y1: limits.band[1], fillcolor: alpha(theme.critical, 0.1), line: { width: 0 }, layer: "below" });
     for (const limit of limits.lines) {
+      const label = `${limit.label} ${this.drawing.unit === "seconds" ? age(limit.y) : short(limit.y)}`;
+      notes.push(label);
       if (limit.y > top) continue;
       const colour = limit.role === "limit" ? theme.text : theme[limit.role];
       shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: limit.y, y1: limit.y, line: { color: alpha(colour, 0.8), width: 1, dash: "dash" } });
-      const label = `${limit.label} ${this.drawing.unit === "seconds" ? age(limit.y) : short(limit.y)}`;
       annotations.push({ xref: "paper", x: 1, y: limit.y, text: label.replace(/[<>&]/g, ""), showarrow: false, xanchor: "right", yanchor: limit.y > top * 0.85 ? "top" : "bottom", font: { size: 10, color: alpha(colour, 0.95) }, bgcolor: alpha(theme.background, 0.6), borderpad: 1 });
-      notes.push(label);
     }
     if (limits.band) notes.push(`${limits.band[0] + 1}–${limits.band[1]} reserved`);
     for (const mark of marks) {
@@ -207,7 +226,9 @@ export class Panel {
       }
     }
     const nothing = this.drawing && !frames.some(f => f?.x.length);
-    const none = !this.drawing ? "" : !this.drawing.traces.length ? "no pool has been seen in this range" : nothing ? "no data in this range" : "";
+    const unknown = this.drawing?.traces.every(t => this.data(t).y.every(y => y === null));
+    const none = !this.drawing ? "" : !this.drawing.traces.length ? "no pool has been seen in this range"
+      : nothing ? "no data in this range" : unknown ? this.drawing.nothing : "";
     this.badge.textContent = text;
     this.badge.classList.toggle("hr-lost", lost);
     this.root.classList.toggle("hr-stale", stale);
@@ -232,6 +253,9 @@ export class Panel {
       const number = this.board.at === null ? y[y.length - 1] : this.nearest(trace, this.board.at)[1];
       value.textContent = worded(number, this.drawing.unit);
     }
+    // Screen readers are told the newest values when they come here, not at every sample.
+    const newest = this.items.map(({ trace }) => `${trace.name} ${worded(this.data(trace).y.at(-1), this.drawing.unit)}`);
+    this.graph.setAttribute("aria-label", [this.drawing.title, ...newest].join(", "));
   }
 
   place(at) {

@@ -13,9 +13,8 @@ from dashboard.panels import PANELS, choose
 from dashboard.shape import Health, Status, System, systems
 from dashboard.source import Source
 from dashboard.span import DEFAULT_RANGE, parse_span
-from dashboard.views.page import source_or_stop
+from dashboard.views.page import read_or_say, source_or_stop
 from dashboard.words import literal, old, plural
-from store.database import StoreError
 from store.latest import alerts_now, targets_now
 
 REFRESH = 2  # seconds
@@ -39,11 +38,10 @@ def show(target_page: Any) -> None:
 @st.fragment(run_every=REFRESH)
 def _fleet(source: Source, target_page: Any) -> None:
     now = datetime.now(UTC)
-    try:
-        with source.store.read() as connection:
-            found = systems(source.config, targets_now(connection), alerts_now(connection), now)
-    except StoreError as error:
-        st.error(literal(f"The store cannot be read: {error}"))
+    found = read_or_say(
+        source, lambda c: systems(source.config, targets_now(c), alerts_now(c), now)
+    )
+    if found is None:
         return
     _verdict(found, source)
     width = min(len(found), _ON_A_ROW)
@@ -63,8 +61,7 @@ def _verdict(found: list[System], source: Source) -> None:
     """The sentence of the worst system, or that all is well."""
     worst = found[0].health
     troubled = [s for s in found if s.health.status is not Status.OK]
-    ages = [s.health.age_seconds for s in found if s.health.age_seconds is not None]
-    asides = [f"data {old(min(ages))}"] if ages else []
+    asides = _age(found)
     if not troubled:
         sentence = (
             worst.sentence if len(found) == 1 else f"All {plural(len(found), 'system')} are well."
@@ -76,3 +73,12 @@ def _verdict(found: list[System], source: Source) -> None:
     st.html(cards.banner(worst, asides))
     if all(s.health.status in (Status.STALE, Status.WAITING) for s in found):
         st.code(f"python -m headroom run --config {source.path.name}", language="bash")
+
+
+def _age(found: list[System]) -> list[str]:
+    """How old the data are: of several systems those of the oldest, by its name."""
+    ages = [(age, s.name) for s in found if (age := s.oldest_age_seconds) is not None]
+    if not ages:
+        return []
+    age, name = max(ages)
+    return [f"data {old(age)}" if len(found) == 1 else f"oldest data: {name}, {old(age)}"]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import streamlit as st
+from sqlalchemy import Connection
 
 from dashboard import source
 from dashboard.words import literal
 from model.config import ConfigError
 from store.database import StoreError
 
+T = TypeVar("T")
 _HERE = Path(__file__).resolve().parents[1]
 
 STYLE = f"<style>{(_HERE / 'style.css').read_text(encoding='utf-8')}</style>"
@@ -43,6 +47,16 @@ def source_or_stop() -> source.Source:
         nothing_yet(found, str(error))
         st.stop()
     return found
+
+
+def read_or_say(source: source.Source, ask: Callable[[Connection], T]) -> T | None:
+    """What *ask* finds in the store; None when it cannot be read, and the page says so."""
+    try:
+        with source.store.read() as connection:
+            return ask(connection)
+    except StoreError as error:
+        st.error(literal(f"The store cannot be read: {error}"))
+        return None
 
 
 def nothing_yet(found: source.Source, reason: str) -> None:

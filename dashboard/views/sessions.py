@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 import streamlit as st
+from sqlalchemy import Connection
 
-from dashboard.shape import SESSION_COLUMNS, fresh, session_key, session_table
+from dashboard.shape import not_known
 from dashboard.source import Source
 from dashboard.span import Span, parse_moment
+from dashboard.tables import (
+    SESSION_COLUMNS,
+    blocking_table,
+    group_table,
+    session_key,
+    session_table,
+)
+from dashboard.views.page import read_or_say
 from dashboard.views.time_range import viewer_zone
 from dashboard.words import age, clock, literal, plural, visible
 from model.moments import iso
-from store.database import StoreError
-from store.latest import SessionRow, sessions_at, target_now
+from store.latest import SessionRow, TargetNow, sessions_at, target_now
+from store.locks import LockRow, lock_waits_at
 
 REFRESH = 2  # seconds
-_KEPT = "chosen-session"
+_SECOND = timedelta(seconds=1)
+CHOSEN = "chosen-session"
 
 
-def show_sessions(source: Source, target: str, span: Span) -> None:
+def show_sessions(source: Source, target: str, span: Span, now: datetime) -> None:
     """The section. A live range shows the present; a fixed one a moment of it."""
     if span.live:
         _live(source, target)
     else:
-        _past(source, target, span)
+        _past(source, target, span, now)
 
 
 @st.fragment(run_every=REFRESH)
@@ -34,77 +45,123 @@ def _live(source: Source, target: str) -> None:
     _section(source, target, None)
 
 
-def _past(source: Source, target: str, span: Span) -> None:
-    zone = viewer_zone()
+def _past(source: Source, target: str, span: Span, now: datetime) -> None:
+    end = max(min(span.end, now), span.start)  # nobody has seen what is still to come
     try:
-        moment = parse_moment(st.query_params["at"]) if "at" in st.query_params else span.end
+        moment = parse_moment(st.query_params["at"]) if "at" in st.query_params else end
     except ValueError as error:
         st.warning(literal(str(error)))
-        moment = span.end
-    moment = min(max(moment, span.start), span.end)
-    # A slider's steps are whole seconds, as the polls are.
-    local = [m.astimezone(zone).replace(tzinfo=None) for m in (span.start, span.end, moment)]
-    st.session_state["moment"] = local[2]
+        moment = end
+    moment = min(max(moment, span.start), end)
+    if end - span.start >= _SECOND:
+        _slider(span.start, end, moment)
+    _section(source, target, moment)
+
+
+def _slider(start: datetime, end: datetime, moment: datetime) -> None:
+    """Seconds since *start*, said as the viewer's clock said them then. It keeps that offset
+    to the end: when clocks are put back, an hour is not there twice."""
+    zone = viewer_zone()
+    offset = fixed_offset(zone, start)
+
+    def local(at: datetime) -> datetime:
+        return at.astimezone(offset).replace(tzinfo=None)
+
+    st.session_state["moment"] = local(moment)
 
     def moved() -> None:
         chosen: datetime = st.session_state["moment"]
-        st.query_params["at"] = iso(chosen.replace(tzinfo=zone).astimezone(UTC))
+        st.query_params["at"] = iso(chosen.replace(tzinfo=offset))
 
     st.slider(
-        f"Sessions at ({zone.key})",
-        local[0],
-        local[1],
-        step=pd.Timedelta(seconds=1).to_pytimedelta(),
+        f"Sessions at ({zone.key}, {offset.tzname(None)})",
+        local(start),
+        local(end),
+        step=_SECOND,
         format="MMM D, HH:mm:ss",
         key="moment",
         on_change=moved,
     )
-    _section(source, target, moment)
+
+
+def fixed_offset(zone: ZoneInfo, at: datetime) -> timezone:
+    """What *zone* is ahead of UTC at *at*."""
+    return timezone(at.astimezone(zone).utcoffset() or timedelta(0))
+
+
+Seen = tuple[TargetNow | None, str | None, list[SessionRow], list[LockRow]]
 
 
 def _section(source: Source, target: str, at: datetime | None) -> None:
-    try:
-        with source.store.read() as connection:
-            rows = sessions_at(connection, target, at)
-            seen = target_now(connection, target) if at is None else None
-    except StoreError as error:
-        st.error(literal(f"The store cannot be read: {error}"))
+    moment = at or datetime.now(UTC)
+
+    def ask(connection: Connection) -> Seen:
+        seen = target_now(connection, target, at)
+        reason = not_known(source.config.target(target), seen, moment)
+        # What was last seen then; ages are those of that time.
+        when = at if reason is None or seen is None else seen.good_at
+        if at is not None and when is None:
+            return seen, reason, [], []
+        then = None if at is None else when
+        rows = sessions_at(connection, target, then)
+        return seen, reason, rows, lock_waits_at(connection, target, then)
+
+    found = read_or_say(source, ask)
+    if found is None:
         return
+    seen, reason, rows, waits = found
     title, toggle = st.columns([4, 1], vertical_alignment="center")
     everyone = toggle.toggle("All sessions", key="all-sessions", help="Also those that are idle")
     table = session_table(rows, everyone=everyone)
     when = "now" if at is None else f"at {clock(at)}"
-    if seen is not None and not fresh(source.config.target(target), seen, datetime.now(UTC)):
-        when = f"as last seen {clock(seen.good_at)}" if seen.good_at else "now"
+    if reason is not None:
+        good_at = seen.good_at if seen is not None else None
+        when = f"as last seen {clock(good_at)}" if good_at and rows else when
     title.markdown(
         f"**Sessions {when}, longest first** :small[{plural(len(table), 'row')} of "
         f"{plural(len(rows), 'session')}]"
+        if rows or reason is None
+        else f"**Sessions {when}**"
     )
-    if table.empty:
+    if reason is not None:
+        st.caption(literal(f"Not known: {reason}."))
+    elif table.empty:
         st.caption(
             "Nobody runs a statement or holds a transaction open." if rows else "No session."
         )
-    else:
+    if not table.empty:
         _table(table)
     _detail(rows)
+    if waits:
+        _blocking(waits, rows)
+    if rows:
+        with st.expander("By database, role and application"):
+            st.dataframe(group_table(rows), hide_index=True, key="groups")
 
 
 def _table(table: pd.DataFrame) -> None:
-    longest = max(float(table["age"].max()), 1.0)
+    longest = max(float(table["age"].fillna(0).max()), 1.0)
     config = st.column_config
+    sessions = table["session"].tolist()
+    kept = st.session_state.get(CHOSEN)
+    place = sessions.index(kept) if kept in sessions else None
+    # The tick belongs to a row, and the session may have moved to another one: then the table
+    # is a new one, with its tick where the session is now.
+    key = "sessions" if place is None else f"sessions-{kept}-{place}"
 
     def chosen() -> None:
-        picked = st.session_state["sessions"]["selection"]["rows"]
-        st.session_state[_KEPT] = table["session"].iloc[picked[0]] if picked else None
+        picked = st.session_state[key]["selection"]["rows"]
+        st.session_state[CHOSEN] = sessions[picked[0]] if picked else None
 
     st.dataframe(
         table,
-        key="sessions",
+        key=key,
         hide_index=True,
         height=min(38 + 35 * len(table), 420),
         column_order=SESSION_COLUMNS[:-1],
         on_select=chosen,
         selection_mode="single-row",
+        selection_default={"selection": {"rows": [] if place is None else [place]}},
         column_config={
             "age": config.ProgressColumn(
                 "age",
@@ -124,7 +181,7 @@ def _table(table: pd.DataFrame) -> None:
 
 def _detail(rows: Sequence[SessionRow]) -> None:
     """The chosen session. It stays the same one while the table moves around it."""
-    kept = st.session_state.get(_KEPT)
+    kept = st.session_state.get(CHOSEN)
     if not kept:
         return
     row = next((row for row in rows if session_key(row) == kept), None)
@@ -134,7 +191,7 @@ def _detail(rows: Sequence[SessionRow]) -> None:
             return
         facts = [
             f"pid {row.pid}",
-            row.state or "state unknown",
+            visible(row.state or "state unknown"),
             f"in transaction for {age(row.xact_seconds)}" if row.xact_seconds is not None else "",
             f"connected for {age(row.session_seconds)}",
             f"blocked by {', '.join(map(str, row.blocked_by))}" if row.blocked_by else "",
@@ -143,4 +200,21 @@ def _detail(rows: Sequence[SessionRow]) -> None:
         who = (row.application, row.role, row.database, row.client)
         st.text(" · ".join(visible(part) for part in who if part))
         if row.statement:
-            st.code(row.statement, language="sql", wrap_lines=True)
+            st.code(visible(row.statement), language="sql", wrap_lines=True)
+
+
+def _blocking(waits: Sequence[LockRow], rows: Sequence[SessionRow]) -> None:
+    st.markdown(f"**Who waits for whom** :small[{plural(len(waits), 'session')} blocked]")
+    config = st.column_config
+    table = blocking_table(waits, rows)
+    st.dataframe(
+        table,
+        hide_index=True,
+        key="blocking",
+        height=min(38 + 35 * len(table), 320),
+        column_config={
+            "waits": config.NumberColumn("waits", format="%.1f s", width=90),
+            "for": config.TextColumn("for", width=300),
+            "statement": config.TextColumn("statement (masked)", width="large"),
+        },
+    )

@@ -5,29 +5,38 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import streamlit as st
+from sqlalchemy import Connection
 
 from dashboard import cards
 from dashboard.live.component import live_board
 from dashboard.panels import choose
 from dashboard.shape import (
     Health,
-    Status,
-    alert_table,
+    System,
     figures,
-    pool_table,
+    is_old,
     status_of,
     system_of,
     systems,
 )
 from dashboard.source import Source
 from dashboard.span import Span
-from dashboard.views.page import source_or_stop
-from dashboard.views.sessions import show_sessions
+from dashboard.tables import alert_table, chain_table, pool_table
+from dashboard.views.page import read_or_say, source_or_stop
+from dashboard.views.sessions import CHOSEN, show_sessions
 from dashboard.views.time_range import chosen_span, range_picker, viewer_zone
-from dashboard.words import clock, literal
+from dashboard.words import age, clock, literal
+from model.alerting import Alert
 from model.targets import Target
-from store.database import StoreError
-from store.latest import alerts_between, alerts_now, target_now, targets_now, verdicts_between
+from store.latest import (
+    TargetNow,
+    alerts_between,
+    alerts_now,
+    target_now,
+    targets_now,
+    verdicts_between,
+)
+from store.links import ChainRow, chain
 
 REFRESH = 2  # seconds
 _RECENT = timedelta(hours=24)  # how far back alerts are listed beside a short live range
@@ -49,12 +58,14 @@ def show() -> None:
         _head(source, target)
     else:
         _head_then(source, target, span)
-    pooled = target.kind == "pgbouncer" or bool(source.config.poolers_of(target.name))
+    pooled = target.is_pooler or bool(source.config.poolers_of(target.name))
     live_board(target.name, choose(target.kind, None, pooled=pooled), span, key="board")
-    if target.kind == "postgresql":
-        show_sessions(source, target.name, span)
+    if not target.is_pooler:
+        show_sessions(source, target.name, span, now)
     elif span.live:
         _pools(source, target)
+    if span.live:
+        _chain(source, target)
     _alerts(source, target, span)
 
 
@@ -62,11 +73,10 @@ def _chosen(source: Source, now: datetime) -> Target | None:
     """The target in the URL; without one, the worst, which the URL then names."""
     name = st.query_params.get("target")
     if name is None:
-        try:
-            with source.store.read() as connection:
-                found = systems(source.config, targets_now(connection), alerts_now(connection), now)
-        except StoreError as error:
-            st.error(literal(f"The store cannot be read: {error}"))
+        found = read_or_say(
+            source, lambda c: systems(source.config, targets_now(c), alerts_now(c), now)
+        )
+        if found is None:
             return None
         name = found[0].name if found else source.config.targets[0].name
         st.query_params["target"] = name
@@ -85,7 +95,7 @@ def _target_picker(source: Source, target: Target) -> None:
 
     def moved() -> None:
         st.query_params["target"] = st.session_state["target-picker"]
-        st.session_state.pop("chosen-session", None)
+        st.session_state.pop(CHOSEN, None)
 
     st.selectbox(
         "Target",
@@ -101,24 +111,25 @@ def _target_picker(source: Source, target: Target) -> None:
 def _head(source: Source, target: Target) -> None:
     """Verdict and figures of the present."""
     now = datetime.now(UTC)
-    try:
-        with source.store.read() as connection:
-            seen = {t.name: t for t in targets_now(connection)}
-            system = system_of(source.config, target, seen, alerts_now(connection), now)
-    except StoreError as error:
-        st.error(literal(f"The store cannot be read: {error}"))
+
+    def ask(connection: Connection) -> System:
+        seen = {t.name: t for t in targets_now(connection)}
+        return system_of(source.config, target, seen, alerts_now(connection), now)
+
+    system = read_or_say(source, ask)
+    if system is None:
         return
     _verdict(system.health, [cards.meta(system)])
     if system.degraded:
         st.warning(literal(system.degraded))
-    old = system.health.status is Status.STALE
-    st.html(cards.figure_row(figures(system, source.config.rules), old=old))
+    st.html(cards.figure_row(figures(system, source.config.rules)))
 
 
 def _head_then(source: Source, target: Target, span: Span) -> None:
     """The verdicts of the past: the worst one of the range, and when it began."""
-    with source.store.read() as connection:
-        verdicts = verdicts_between(connection, target.name, span.start, span.end)
+    verdicts = read_or_say(source, lambda c: verdicts_between(c, target.name, span.start, span.end))
+    if verdicts is None:
+        return
     if not verdicts:
         st.caption("No verdict was kept for this range.")
         return
@@ -133,15 +144,64 @@ def _verdict(health: Health, asides: list[str]) -> None:
 
 @st.fragment(run_every=REFRESH)
 def _pools(source: Source, target: Target) -> None:
-    with source.store.read() as connection:
+    now = datetime.now(UTC)
+
+    def ask(connection: Connection) -> tuple[TargetNow | None]:
         seen = target_now(connection, target.name)
-    st.markdown("**Pools, longest queue first**")
-    table = None if seen is None else pool_table(seen)
-    if table is None or table.empty:
-        st.caption("No pool has been seen. PgBouncer lists a pool once a client used it.")
+        if seen is not None and not seen.up and seen.good_at is not None:
+            return (target_now(connection, target.name, seen.good_at),)
+        return (seen,)
+
+    found = read_or_say(source, ask)
+    if found is None:
         return
+    (seen,) = found
+    table = None if seen is None else pool_table(target, seen)
+    when = ""
+    if seen is not None and seen.at is not None and is_old(target, seen, now):
+        when = f" as last seen {clock(seen.at)}"
+    st.markdown(f"**Pools{when}, longest queue first**")
+    if table is None or table.empty:
+        st.caption(f"No pool has been seen. {target.product} lists a pool once a client used it.")
+        return
+    if when:
+        st.caption("Not known now: nobody has polled since.")
     seconds = st.column_config.NumberColumn("oldest wait", format="%.2f s")
     st.dataframe(table, hide_index=True, key="pools", column_config={"oldest wait": seconds})
+
+
+@st.fragment(run_every=REFRESH)
+def _chain(source: Source, target: Target) -> None:
+    """Which client of a pooler has which backend, where poolers tell."""
+    config = source.config
+    pairs = (
+        [(target.name, server) for server in target.serves]
+        if target.is_pooler
+        else [(pooler.name, target.name) for pooler in config.poolers_of(target.name)]
+    )
+
+    def ask(connection: Connection) -> list[ChainRow]:
+        # A pid means nothing beyond its server; that of another one is not a match.
+        return [row for pair in pairs for row in chain(connection, *pair)]
+
+    found = read_or_say(source, ask)
+    table = chain_table(found or ())
+    if table.empty:
+        return
+    st.markdown("**Client → pool → backend** :small[as seen within the last seconds]")
+    number = st.column_config.NumberColumn
+    st.dataframe(
+        table,
+        hide_index=True,
+        key="chain",
+        height=min(38 + 35 * len(table), 320),
+        column_config={
+            "waits": number("waits", format="%.1f s", width=90),
+            "backend": number("backend", format="%d", width="small"),
+            "transaction": number("in transaction", format="%.1f s", width=110),
+            "statement": st.column_config.TextColumn("statement (masked)", width="large"),
+        },
+    )
 
 
 @st.fragment(run_every=5)
@@ -149,18 +209,18 @@ def _alerts(source: Source, target: Target, span: Span) -> None:
     now = datetime.now(UTC)
     start, end = (span.start, span.end) if not span.live else (min(now - _RECENT, span.start), now)
     names = {target.name, *(p.name for p in source.config.poolers_of(target.name))}
-    try:
-        with source.store.read() as connection:
-            found = [a for a in alerts_between(connection, start, end) if a.key.target in names]
-            if span.live:
-                known = {alert.id for alert in found}
-                found += [
-                    a for a in alerts_now(connection) if a.key.target in names and a.id not in known
-                ]
-    except StoreError as error:
-        st.error(literal(f"The store cannot be read: {error}"))
+
+    def ask(connection: Connection) -> list[Alert]:
+        found = alerts_between(connection, start, end)
+        known = {alert.id for alert in found}
+        found += [a for a in alerts_now(connection) if span.live and a.id not in known]
+        return [alert for alert in found if alert.key.target in names]
+
+    found = read_or_say(source, ask)
+    if found is None:
         return
-    st.markdown("**Alerts** :small[of this range]" if not span.live else "**Alerts** :small[24 h]")
+    title = f"last {age((end - start).total_seconds())}" if span.live else "of this range"
+    st.markdown(f"**Alerts** :small[{title}]")
     if not found:
         st.caption("None.")
         return

@@ -4,7 +4,7 @@ a copied address always shows what its sender saw."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -54,20 +54,38 @@ def range_picker(span: Span) -> None:
 
 
 def _form(span: Span, zone: ZoneInfo) -> None:
-    st.caption(f"Times in {zone.key}")
-    step = timedelta(minutes=1)
-    start = st.datetime_input("From", span.start.astimezone(zone).replace(tzinfo=None), step=step)
-    end = st.datetime_input("To", span.end.astimezone(zone).replace(tzinfo=None), step=step)
-    if st.button("Show", type="primary") and start is not None and end is not None:
-        if start >= end:
-            st.warning("The range must begin before it ends.")
+    """What is typed stays while the page moves on: the fields are filled once for a range."""
+    place = "-".join(span.params().values())
+    given = {f"from-{place}": span.start, f"to-{place}": span.end}
+    for key, at in given.items():
+        st.session_state.setdefault(key, f"{at.astimezone(zone):%Y-%m-%d %H:%M:%S}")
+    with st.form(f"range-{place}", border=False):
+        st.caption(f"Times in {zone.key}, or with an offset as logs have them: 03:12:05+02:00")
+        for label, key in zip(("From", "To"), given, strict=True):
+            st.text_input(label, key=key)
+        if not st.form_submit_button("Show", type="primary"):
             return
-        moments = {
-            name: iso(moment.replace(tzinfo=zone).astimezone(UTC))
-            for name, moment in (("from", start), ("to", end))
-        }
-        set_params(moments)
-        st.rerun()
+    try:
+        start, end = (typed_moment(st.session_state[key], zone) for key in given)
+    except ValueError as error:
+        st.warning(literal(str(error)))
+        return
+    if start >= end:
+        st.warning("The range must begin before it ends.")
+        return
+    set_params({"from": iso(start), "to": iso(end)})
+    st.rerun()
+
+
+def typed_moment(text: str, zone: ZoneInfo) -> datetime:
+    """A moment as people type it, in *zone* unless it has an offset. Raises ValueError."""
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise ValueError(
+            f"{text.strip()[:40]!r} is not a moment; write it like 2030-01-01 03:12:05"
+        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
 
 
 def _links(span: Span) -> None:

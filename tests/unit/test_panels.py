@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import get_args
+
 import pytest
 
-from dashboard.charts import Frame, drawing, frame_of_pools, limit_lines, pool_series, values_of
-from dashboard.panels import DEFAULT, PANELS, Limit, Rows, Series, choose, limits_of
+from dashboard.charts import (
+    Frame,
+    drawing,
+    frame_of_pools,
+    limit_lines,
+    pool_series,
+    resolution_of,
+    values_of,
+)
+from dashboard.panels import (
+    DEFAULT,
+    PANELS,
+    POOL_COLOURS,
+    TABLES,
+    Limit,
+    Rows,
+    Series,
+    choose,
+    contrast,
+    limits_of,
+    on_white,
+)
 from model.metrics import metrics_of
 from model.rules import Rules
+from model.targets import Kind
 from store.windows import Window
-
-TABLES = {
-    Rows.SERVER: "server_sample",
-    Rows.POOLER: "pooler_sample",
-    Rows.POOLS: "pool_sample",
-}
 
 
 @pytest.mark.parametrize("panel", PANELS.values(), ids=lambda p: p.name)
@@ -115,5 +134,62 @@ def test_the_pools_beyond_the_first_are_put_together() -> None:
 
 
 def test_a_hostile_name_cannot_turn_its_legend_around() -> None:
-    series = Series("shop\u202e/app", ("x",), "#fff")
+    series = Series("shop\u202e/app", ("x",), "#ffffff")
     assert drawing(PANELS["waiters"], [(series, (0, 0))])["traces"][0]["name"] == "shop�/app"
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_every_kind_of_target_has_panels(kind) -> None:
+    assert choose(kind, None, pooled=True)
+
+
+def mixed(colour: str, background: str, share: float) -> str:
+    """*colour* over *background*, of which a *share* is seen."""
+    pairs = [(int(colour[i : i + 2], 16), int(background[i : i + 2], 16)) for i in (1, 3, 5)]
+    return "#" + "".join(f"{round(a * share + b * (1 - share)):02x}" for a, b in pairs)
+
+
+FOLDER = Path(__file__).resolve().parents[2] / "dashboard"
+STYLE = (FOLDER / "style.css").read_text(encoding="utf-8")
+BACKGROUNDS = ("#ffffff", "#0e1117")  # light, dark
+STATUSES = re.findall(r"--hd-(\w+): light-dark\((#\w+), (#\w+)\)", STYLE)
+
+
+@pytest.mark.parametrize(("name", "light", "dark"), STATUSES)
+def test_a_badge_can_be_read_in_both_themes(name, light, dark) -> None:
+    share = re.search(r"hd-badge { background: color-mix\(in srgb, currentColor (\d+)%", STYLE)
+    assert share is not None
+    for colour, background in zip((light, dark), BACKGROUNDS, strict=True):
+        behind = mixed(colour, background, int(share[1]) / 100)
+        assert contrast(colour, behind) >= 4.5, (name, colour)
+
+
+def test_the_badges_of_charts_can_be_read_in_both_themes() -> None:
+    script = (FOLDER / "live" / "live_chart.js").read_text(encoding="utf-8")
+    pairs = re.findall(r'dark \? "(#\w{6})" : "(#\w{6})"', script)
+    assert len(pairs) == 2
+    for dark, light in pairs:
+        for colour, background in zip((light, dark), BACKGROUNDS, strict=True):
+            assert contrast(colour, mixed(colour, background, 0.12)) >= 4.5
+
+
+@pytest.mark.parametrize("name", ["style.css", "live/live_chart.css"])
+def test_quiet_text_can_still_be_read(name) -> None:
+    css = (FOLDER / name).read_text(encoding="utf-8")
+    quiet = [line for line in css.splitlines() if "opacity" in line and "font" in line]
+    for line in quiet:
+        for share in re.findall(r"opacity: (\.\d+)", line):
+            for text, background in zip(("#1b2230", "#e6e9ef"), BACKGROUNDS, strict=True):
+                assert contrast(mixed(text, background, float(share)), background) >= 4.5, line
+
+
+@pytest.mark.parametrize("colour", POOL_COLOURS)
+def test_a_line_can_be_seen_in_both_themes(colour) -> None:
+    assert contrast(on_white(colour), BACKGROUNDS[0]) >= 3
+    assert contrast(colour, BACKGROUNDS[1]) >= 3
+
+
+def test_folded_points_say_what_they_are() -> None:
+    assert resolution_of(PANELS["connections"], 60) == "1 min averages"
+    assert resolution_of(PANELS["statements"], 60) == "1 min peaks"
+    assert resolution_of(PANELS["oldest_wait"], 1) == ""

@@ -22,11 +22,12 @@ from dashboard.guard import Guard
 from dashboard.live import assets, series
 from dashboard.live.answer import Cursor
 from dashboard.live.feed import Feed
+from dashboard.live.frames import Source, read
 from dashboard.live.series import Series
+from dashboard.panels import Rows
 from model.alerting import Severity
 from model.targets import POOLERS
 from store import tables
-from store.windows import database_rates
 from tests.filled_store import BILLING, CONFIG, HOSTILE, OTHERS, Filler, loaded
 
 T0 = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -474,10 +475,11 @@ def test_raw_rates_keep_the_times_of_their_samples(tmp_path: Path) -> None:
     at = T0 - timedelta(milliseconds=333)
     filler.counters([(at - 5 * SECOND, 0), (at, 100)])
     with filler.store.read() as connection:
-        window = database_rates(connection, "shop", T0 - 60 * SECOND, T0, 900)
+        source = Source(Rows.RATES, "shop", (), 90.0)
+        _, frame = read(connection, source, T0 - 60 * SECOND, T0, 900)
     filler.store.close()
-    assert window.at == [int(at.timestamp() * 1000)]
-    assert window.columns["xact_commit_per_second"] == [20]
+    assert frame.x == [int(at.timestamp() * 1000)]
+    assert frame.columns["xact_commit_per_second"] == [20]
 
 
 async def test_a_range_that_has_not_ended_fills_until_it_has(chart: Chart) -> None:

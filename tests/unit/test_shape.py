@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -12,20 +13,29 @@ from dashboard import cards, words
 from dashboard.shape import (
     Health,
     Status,
-    alert_table,
     figures,
     health_of,
-    pool_table,
-    session_table,
+    not_known,
     systems,
 )
 from dashboard.span import parse_moment, parse_span
+from dashboard.tables import (
+    alert_table,
+    blocking_table,
+    chain_table,
+    group_table,
+    pool_table,
+    session_table,
+)
+from dashboard.views.time_range import typed_moment
 from model.alerting import Severity, Verdict
 from model.config import Config
 from model.moments import iso
 from model.rules import Rules
-from model.targets import Target
+from model.targets import POOLERS, PRODUCTS, Target
 from store.latest import SessionRow, TargetNow
+from store.links import ChainRow, LinkRow
+from store.locks import LockRow
 from tests.filled_store import HOSTILE, alert
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)
@@ -79,6 +89,8 @@ def pooler(waiting: int, oldest: float) -> TargetNow:
         "server_active": 8,
         "server_idle": 0,
         "client_active": 14,
+        "used_clients": 20,
+        "max_client_conn": 100,
     }
     return seen("shop-pool", kind="pgbouncer", columns=columns, version="1.18.0", role=None)
 
@@ -176,6 +188,7 @@ def test_a_pooler_has_figures_of_its_own() -> None:
     (system,) = systems(alone, [pooler(24, 6.1)], [], T0)
     assert {f.label: f.value for f in figures(system, Rules())} == {
         "Clients waiting": "24",
+        "Client connections": "20 / 100",
         "Clients served": "14",
         "Servers busy": "8 / 8",
     }
@@ -220,7 +233,7 @@ def test_the_pools_of_a_pooler_leave_out_its_console() -> None:
         "pool_mode": None,
     }
     pools = ({"database": "pgbouncer", **pool}, {"database": "shop", **pool})
-    assert list(pool_table(seen("p", pools=pools))["database"]) == ["shop"]
+    assert list(pool_table(POOL, seen("p", pools=pools))["database"]) == ["shop"]
 
 
 def test_alerts_say_what_to_do_first_and_the_newest_comes_first() -> None:
@@ -326,3 +339,183 @@ def test_full_is_not_down() -> None:
     health = health_of(SHOP, full, [], T0)
     assert health.status is Status.CRITICAL
     assert health.sentence == f"shop is full: {refused}"
+
+
+@pytest.mark.parametrize("kind", POOLERS)
+def test_every_kind_of_pooler_is_called_by_its_name(kind) -> None:
+    alone = Config.model_validate({"target": [{"name": "shop-pool", "kind": kind}]})
+    (system,) = systems(alone, [pooler(24, 6.1)], [], T0)
+    assert "Clients served" in [f.label for f in figures(system, Rules())]
+    html = cards.card(system)
+    assert PRODUCTS[kind] in html
+    assert "not known" not in html  # slots are a server's
+    served = CONFIG.model_copy(
+        update={"targets": (SHOP, Target(name="p", kind=kind, serves=("shop",)))}
+    )
+    shop = systems(served, [seen(), pooler(24, 6.1)], [], T0)[0]
+    assert f"p · {PRODUCTS[kind]}" in cards.card(shop)
+
+
+def test_a_queue_that_is_not_reported_is_not_an_empty_one() -> None:
+    silent = pooler(0, 0.0)
+    columns = dict(silent.columns) | {"client_waiting": None, "maxwait_seconds": None}
+    found = systems(CONFIG, [seen(), replace(silent, columns=columns)], [], T0)
+    shop = next(s for s in found if s.name == "shop")
+    queue = {f.label: f for f in figures(shop, Rules())}["Clients waiting"]
+    assert (queue.value, queue.note) == ("–", "not reported")
+
+
+def test_pools_show_the_oldest_wait_at_login_and_their_process_where_there_are_several() -> None:
+    pool = {
+        "database": "shop",
+        "user": "app",
+        "client_waiting": None,
+        "maxwait_seconds": 0.0,
+        "oldest_wait_seconds": 6.1,
+        "client_active": 1,
+        "server_active": 1,
+        "server_idle": 0,
+        "pool_size": 2,
+        "pool_mode": None,
+        "process": "",
+    }
+    one = pool_table(POOL, seen("p", pools=(pool,)))
+    assert one["oldest wait"].tolist() == [6.1]
+    assert one["clients waiting"].isna().all()
+    assert "process" not in one.columns
+    both = ({**pool, "process": "6432"}, {**pool, "process": "6433"})
+    assert pool_table(POOL, seen("p", pools=both))["process"].tolist() == ["6432", "6433"]
+    console = {**pool, "database": "console"}
+    odyssey = Target(name="p", kind="odyssey")
+    assert pool_table(odyssey, seen("p", pools=(console,))).empty
+
+
+def test_only_what_is_old_is_shown_as_old() -> None:
+    later = T0 + timedelta(hours=2)
+    fire = replace(pooler(24, 6.1), at=later, verdict=verdict(Severity.CRITICAL))
+    system = systems(CONFIG, [seen(), fire], [], later)[0]
+    assert system.health.status is Status.CRITICAL
+    assert {f.label: f.old for f in figures(system, Rules())} == {
+        "Connections": True,
+        "Active": True,
+        "Idle in transaction": True,
+        "Blocked": True,
+        "Clients waiting": False,
+        "Longest statement": True,
+        "Longest transaction": True,
+    }
+    assert "data 2 h old" in cards.meta(system)
+    assert system.oldest_age_seconds == 7200
+    stale_pooler = systems(CONFIG, [replace(seen(), at=later), pooler(24, 6.1)], [], later)[0]
+    old = {f.label: f.old for f in figures(stale_pooler, Rules())}
+    assert (old["Connections"], old["Clients waiting"]) == (False, True)
+    assert "as last seen" in cards.figure_row(figures(stale_pooler, Rules()))
+    assert cards.card(stale_pooler).count("hd-old") == 3  # two numbers, and the pooler's line
+
+
+@pytest.mark.parametrize(
+    ("now", "later", "said"),
+    [
+        (None, 0, "it had not been polled yet"),
+        (seen(), 1, None),
+        (seen(), 7200, "the last poll was 2 h before"),
+        (seen(up=False, reason="refused"), 1, "refused"),
+        (seen(columns={"active": None}, degraded="hidden"), 1, "hidden"),
+        (seen(columns={"active": None}), 1, "does not show its sessions"),
+    ],
+)
+def test_who_is_connected_is_known_only_when_somebody_could_look(now, later, said) -> None:
+    reason = not_known(SHOP, now, T0 + timedelta(seconds=later))
+    assert (reason is None) if said is None else (said in (reason or ""))
+
+
+def test_a_status_is_not_told_by_its_colour_alone() -> None:
+    now = seen(columns={"ordinary_capacity": 100, "slots_used": 95})
+    fired = alert(T0, "24 wait", Severity.CRITICAL, "shop")
+    shop = next(s for s in systems(CONFIG, [now], [fired], T0) if s.name == "shop")
+    assert 'aria-label="critical">✕</em> 95 / 100' in cards.figure_row(figures(shop, Rules()))
+    assert "<b>critical</b> pool_waiters" in cards.card(shop)
+
+
+def test_sessions_are_counted_by_database_role_and_application() -> None:
+    rows = [
+        session(1),
+        session(2, state="idle"),
+        session(3, state="idle in transaction (aborted)"),
+        session(4, application=HOSTILE, state=None),
+    ]
+    table = group_table(rows)
+    assert table.iloc[0].tolist() == ["shop", "app", "web", 3, 1, 1, 1, 0]
+    assert table.iloc[1]["other"] == 1
+    assert "\u202e" not in table.iloc[1]["application"]
+
+
+def lock(pid: int, *blocked_by: int, root: int | None = 1, depth: int = 1, **more: Any) -> LockRow:
+    values: dict[str, Any] = {"soft": False, "lock_type": "relation", "mode": "ShareLock"}
+    values |= {"relation": "public.orders", "wait_seconds": 2.0}
+    return LockRow(pid, blocked_by, root, depth, **(values | more))
+
+
+@pytest.mark.parametrize(
+    ("waits", "who"),
+    [
+        ([lock(2, 1), lock(3, 2, depth=2)], ["1", "└ 2", "    └ 3"]),
+        ([lock(2, 1), lock(3, 1, 2)], ["1", "└ 2", "└ 3"]),  # behind both: drawn once
+        ([lock(2, 0, root=0)], ["prepared transaction", "└ 2"]),
+        # A deadlock that the server has not found yet.
+        ([lock(2, 3, root=None), lock(3, 2, root=None)], ["2", "└ 3"]),
+        ([lock(9, 8, root=8), lock(2, 1)], ["8", "└ 9", "1", "└ 2"]),
+        ([], []),
+    ],
+)
+def test_waits_are_a_tree_with_its_root_first(waits, who) -> None:
+    assert blocking_table(waits, [])["who"].tolist() == who
+
+
+def test_a_row_of_the_tree_says_for_what_and_how_long() -> None:
+    root = session(1, state="idle in transaction", statement="UPDATE x")
+    table = blocking_table([lock(2, 1, soft=True)], [root, session(2, application=HOSTILE)])
+    assert table["state"].tolist() == ["idle in transaction", "active"]
+    assert table.loc[1, "waits"] == 2.0
+    assert table.loc[1, "for"] == "relation public.orders, ShareLock, queues behind a waiter"
+    assert "\u202e" not in table.loc[1, "application"]
+
+
+def test_a_chain_reads_from_the_client_to_what_blocks_its_backend() -> None:
+    def link(client: str, state: str, wait: float | None, pid: int | None) -> LinkRow:
+        return LinkRow(client, client, "checkout", "shop", "app", state, wait, T0, pid, None, T0)
+
+    rows = [
+        ChainRow(link("10.0.3.7:1", "waiting", 2.0, None), None),
+        ChainRow(link("10.0.3.7:2", "active", None, 4711), session(4711, blocked_by=(4652,))),
+        ChainRow(link("10.0.3.7:3", "active", None, None), None),
+    ]
+    table = chain_table(rows)
+    assert table["client"].tolist() == ["10.0.3.7:1", "10.0.3.7:2"]
+    assert table["pool"].tolist() == ["shop/app", "shop/app"]
+    assert table.loc[0, "waits"] == 2.0
+    assert (table.loc[1, "backend"], table.loc[1, "blocked by"]) == (4711, "4652")
+
+
+def test_a_range_that_ends_later_is_open() -> None:
+    params = {"from": "2029-12-31T23:55:00Z", "to": "2030-01-01T00:05:00Z"}
+    assert parse_span(params, T0).grows
+    assert not parse_span(params, T0).live
+    assert not parse_span(params, T0 + timedelta(minutes=6)).grows
+
+
+@pytest.mark.parametrize(
+    ("text", "utc"),
+    [
+        ("2030-07-01 03:12:05", "2030-07-01T01:12:05Z"),
+        (" 2030-07-01T03:12:05+00:00 ", "2030-07-01T03:12:05Z"),
+        ("2030-07-01", "2030-06-30T22:00:00Z"),
+    ],
+)
+def test_a_moment_is_typed_in_the_zone_of_the_viewer(text, utc) -> None:
+    assert iso(typed_moment(text, ZoneInfo("Europe/Berlin"))) == utc
+
+
+def test_a_typed_moment_that_cannot_be_read_says_how() -> None:
+    with pytest.raises(ValueError, match="write it like 2030-01-01 03:12:05"):
+        typed_moment("yesterday", ZoneInfo("UTC"))
