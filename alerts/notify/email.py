@@ -7,6 +7,7 @@ message id, so that mail programs show them as one thread.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import html
 import smtplib
 import socket
@@ -122,7 +123,10 @@ class EmailSender:
             async with asyncio.timeout(self._channel.timeout):
                 refused = await _in_thread(attempt.run)
         except TimeoutError:
-            raise NotifyError(f"no answer within {self._channel.timeout:g} s") from None
+            # The server may have taken it already and be slow to say goodbye.
+            if attempt.refused is None:
+                raise NotifyError(f"no answer within {self._channel.timeout:g} s") from None
+            refused = attempt.refused
         finally:
             attempt.abort()
         self._remember(notice.id, {*taken, *missing} - refused.keys())
@@ -142,7 +146,11 @@ Refused = dict[str, tuple[int, str]]
 
 
 class _Attempt:
-    """One conversation with the mail server, in a thread; abort() ends it from outside."""
+    """One conversation with the mail server, in a thread; abort() ends it from outside.
+
+    refused: what the server has answered; None until it has. How the conversation ends after
+    that changes nothing: the message is the server's.
+    """
 
     def __init__(
         self, channel: EmailChannel, tls: ssl.SSLContext, mail: EmailMessage, to: list[str]
@@ -153,19 +161,12 @@ class _Attempt:
         self._to = to
         self._smtp: smtplib.SMTP | None = None
         self._given_up = False
+        self.refused: Refused | None = None
 
     def run(self) -> Refused:
         """Send; returns who was refused. Raises NotifyError."""
         try:
-            with self._connect() as smtp:
-                self._smtp = smtp
-                self._login(smtp)
-                if self._given_up:  # the next try will send it; once is enough
-                    raise NotifyError("given up before it was sent")
-                addresses = [parseaddr(to)[1] or to for to in self._to]
-                answer = smtp.send_message(self._mail, to_addrs=addresses)
-        except smtplib.SMTPRecipientsRefused as error:
-            answer = error.recipients
+            return self._talk()
         except smtplib.SMTPResponseException as error:
             raise NotifyError(
                 f"{_stage(error)}: {error.smtp_code} {_said(error.smtp_error)}",
@@ -175,6 +176,29 @@ class _Attempt:
             raise NotifyError(f"the mail server lacks something: {error}", permanent=True) from None
         except (smtplib.SMTPException, OSError) as error:
             raise NotifyError(f"cannot talk to the mail server: {_said(str(error))}") from None
+
+    def _talk(self) -> Refused:
+        smtp = self._connect()
+        try:
+            self._smtp = smtp
+            self._login(smtp)
+            if self._given_up:  # the next try will send it; once is enough
+                raise NotifyError("given up before it was sent")
+            addresses = [parseaddr(to)[1] or to for to in self._to]
+            try:
+                answer = smtp.send_message(self._mail, to_addrs=addresses)
+            except smtplib.SMTPRecipientsRefused as error:
+                answer = error.recipients
+            self.refused = self._by_recipient(answer)
+            return self.refused
+        finally:
+            # A goodbye that fails says nothing about the message.
+            with contextlib.suppress(smtplib.SMTPException, OSError):
+                smtp.quit()
+            smtp.close()
+
+    def _by_recipient(self, answer: dict[str, tuple[int, bytes]]) -> Refused:
+        """The server's answer by our names of the recipients."""
         codes = {address: (code, _said(text)) for address, (code, text) in answer.items()}
         return {
             to: codes[parseaddr(to)[1] or to]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import socketserver
 import ssl
 import subprocess
 import threading
@@ -240,6 +241,47 @@ async def test_a_server_that_hangs_ends_by_the_timeout_and_leaves_no_thread() ->
         while any(t.name == "headroom-email" for t in threading.enumerate()):
             assert time.monotonic() < deadline
             time.sleep(0.01)  # noqa: ASYNC251  waits for the thread, not for luck
+
+
+class Goodbye(socketserver.StreamRequestHandler):
+    """An SMTP server that takes everything and ends the conversation in its own way."""
+
+    answer: bytes | None  # to QUIT; None says nothing and keeps the connection open
+    taken: list[bytes]
+
+    def handle(self) -> None:
+        self.wfile.write(b"220 ready\r\n")
+        for line in self.rfile:
+            word = line[:4].upper()
+            if word == b"DATA":
+                self.wfile.write(b"354 go\r\n")
+                self.taken.append(b"".join(iter(self.rfile.readline, b".\r\n")))
+                self.wfile.write(b"250 queued\r\n")
+            elif word == b"QUIT":
+                if self.answer is not None:
+                    self.wfile.write(self.answer)
+                    return
+            else:
+                self.wfile.write(b"250 ok\r\n")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"221 bye\r\n", b"421 closing\r\n", b"500 what\r\n", b"", b"nonsense\r\n", None],
+    ids=["polite", "closing", "not known", "hangs up", "nonsense", "silent"],
+)
+async def test_a_message_that_was_taken_is_sent_whatever_the_server_says_to_quit(
+    answer: bytes | None,
+) -> None:
+    made = type("Made", (Goodbye,), {"answer": answer, "taken": []})
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), made) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        port = server.server_address[1]
+        slow = channel(port, smtp_host="127.0.0.1", timeout="500ms")
+        await EmailSender(slow).send(notice())
+        server.shutdown()
+    assert len(made.taken) == 1
 
 
 async def test_a_hostile_name_adds_no_recipient(smtp: Start) -> None:
