@@ -6,7 +6,8 @@ append.py      samples in: one transaction a batch
 episodes.py    snapshots of sessions folded into episodes (pure)
 alert_log.py   alerts, outbox, verdicts: one transaction a decision
 windows.py     samples out, as pandas frames bucketed to a chart's width, gaps marked
-rates.py       a pooler's counters as rates, service time and time in the queue
+rates.py       counters as rates, service time and time in the queue
+spans.py       where rows begin and end, found by their keys
 links.py       who works for whom: clients of a pooler and the sessions behind them
 runs.py        the lives of `headroom run`, whose gaps are ours
 latest.py      the present: last sample, open sessions, alerts, verdicts

@@ -18,6 +18,11 @@ LONGEST = timedelta(hours=1)
 """An episode is cut after this long, so that a lookup of a past moment has a bounded range
 to read. An idle session costs one row an hour."""
 
+RESTATED = timedelta(seconds=5)
+"""An idle session that worked between two polls goes on as the same episode, and its row is
+told when its state last changed; but not when the row knows a change that is younger than
+this, so that a busy pool does not have all its rows written in every poll."""
+
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
@@ -37,6 +42,12 @@ class Fold(Generic[K, T]):
     open: dict[K, Episode[T]]
     began: tuple[Episode[T], ...]
     ended: tuple[Episode[T], ...]
+    restated: tuple[Episode[T], ...] = ()  # those that go on, but their row has to be told
+
+
+def never(_a: object, _b: object) -> bool:
+    """What is known of it stays true."""
+    return False
 
 
 def fold(
@@ -46,20 +57,26 @@ def fold(
     *,
     identity: Callable[[T], K],
     same: Callable[[T, T], bool],
+    moved: Callable[[T, T], bool] = never,
 ) -> Fold[K, T]:
     """Add one *snapshot* taken at *at* to the episodes that were open *before* it.
 
     identity: whose episode it is; same: whether it goes on.
+    moved: whether what is known of it is too old.
     """
     after: dict[K, Episode[T]] = {}
     began: list[Episode[T]] = []
     ended: list[Episode[T]] = []
+    restated: list[Episode[T]] = []
     for item in snapshot:
         key = identity(item)
         if key in after:  # the server's view is not atomic; it may show a pid twice
             continue
         episode = before.get(key)
         if episode is not None and same(episode.what, item) and at - episode.started_at < LONGEST:
+            if moved(episode.what, item):
+                episode = Episode(item, episode.started_at)
+                restated.append(episode)
             after[key] = episode
             continue
         if episode is not None:
@@ -67,7 +84,7 @@ def fold(
         after[key] = Episode(item, at)
         began.append(after[key])
     ended.extend(episode for key, episode in before.items() if key not in after)
-    return Fold(after, tuple(began), tuple(ended))
+    return Fold(after, tuple(began), tuple(ended), tuple(restated))
 
 
 def session_identity(session: Session) -> tuple[int, datetime]:
@@ -91,6 +108,19 @@ def same_session(a: Session, b: Session) -> bool:
         and a.statement == b.statement
         and a.blocked_by == b.blocked_by
     )
+
+
+def session_moved(known: Session, seen: Session) -> bool:
+    """Whether the row of an episode that goes on has to be told when its state last changed.
+
+    What a row says is younger than RESTATED, or it is true: see store.latest.sessions_at.
+    """
+    if seen.state_change is None or known.state_change == seen.state_change:
+        return False
+    if known.state_change is None:
+        return True
+    server_now = seen.state_change + timedelta(seconds=seen.state_seconds or 0.0)
+    return server_now - known.state_change >= RESTATED
 
 
 def wait_identity(wait: LockWait) -> tuple[int, datetime]:

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Row,
     Select,
@@ -24,11 +23,11 @@ from sqlalchemy import (
 
 from model.alerting import Alert, Culprit, Severity, Verdict
 from store import alert_log, tables
-from store.episodes import LONGEST
+from store.episodes import LONGEST, RESTATED
+from store.tables import pids_from_text
 from store.windows import id_of
 
 _LOOKED = timedelta(seconds=10)  # after a poll; so long it stands for what was there
-_POLL = ("target_id", "at", "up", "failure", "reason", "degraded", "poll_seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class TargetNow:
     at:       of the last poll, also of one that failed.
     good_at:  of the last poll that succeeded.
     columns:  the numbers of the last poll (model.metrics); all None when it failed.
-    pools:    pgbouncer only: the last row of every pool.
+    pools:    poolers only: the last row of every pool.
     """
 
     name: str
@@ -60,7 +59,11 @@ class TargetNow:
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """One session at one moment. Ages are in seconds, at that moment."""
+    """One session at one moment. Ages are in seconds, at that moment.
+
+    state_seconds: None also for an idle session that worked within the last seconds, or, of a
+                   past moment, after it: then its row does not say when it became idle.
+    """
 
     pid: int
     backend_start: datetime
@@ -114,7 +117,7 @@ def _target_now(
         good_at=good.get("at"),
         version=good.get("version"),
         role=good.get("role"),
-        columns={k: v for k, v in last.items() if k not in _POLL},
+        columns={k: v for k, v in last.items() if k not in tables.POLL_COLUMNS},
         pools=_pools_at(connection, target_id, last["at"]) if last and last["up"] else (),
         verdict=verdict,
         verdict_at=verdict_at,
@@ -190,31 +193,30 @@ def sessions_at(connection: Connection, target: str, at: datetime | None) -> lis
     """Who was connected to a target at *at* (None: as last seen), oldest transaction first."""
     session = tables.session
     target_id = id_of(connection, target)
-    moment, skew = _moment(connection, tables.server_sample, target_id, at)
+    moment, skew, usual = _moment(connection, tables.server_sample, target_id, at)
     if moment is None:
         return []
-    if at is None:
-        there: ColumnElement[bool] = session.c.ended_at.is_(None)
-    else:
-        there = and_(
-            session.c.started_at <= at,
-            session.c.started_at > at - LONGEST - timedelta(minutes=1),
-            or_(session.c.ended_at.is_(None), session.c.ended_at > at),
-        )
+    there = and_(
+        session.c.started_at <= moment,
+        session.c.started_at > moment - LONGEST - timedelta(minutes=1),
+        # Those who were there when we were stopped have ended since, but were still there.
+        or_(session.c.ended_at.is_(None), session.c.ended_at > moment),
+    )
     rows = connection.execute(
         select(session, tables.statement.c.text)
         .join(tables.statement, tables.statement.c.id == session.c.statement_id, isouter=True)
         .where(session.c.target_id == target_id, there)
     )
     server_now = moment + timedelta(seconds=skew)
-    found = [_session_row(row, server_now) for row in rows]
+    found = [_session_row(row, server_now, RESTATED + usual) for row in rows]
     return sorted(found, key=lambda row: (-(row.xact_seconds or -1.0), -(row.state_seconds or 0.0)))
 
 
 def _moment(
     connection: Connection, table: Table, target_id: int, at: datetime | None
-) -> tuple[datetime | None, float]:
-    """The last good sample's time (or *at*), and the server's clock minus ours then.
+) -> tuple[datetime | None, float, timedelta]:
+    """The last good sample's time (or *at*), the server's clock minus ours then, and how far
+    it was from the one before.
 
     None when nobody looked at that time: what the last look saw says nothing about later.
     """
@@ -226,18 +228,23 @@ def _moment(
     )
     rows = connection.execute(query if at is None else query.where(table.c.at <= at)).all()
     if not rows:
-        return None, 0.0
+        return None, 0.0, timedelta(0)
     last = rows[0].at
     usual = (last - rows[1].at) if len(rows) > 1 else timedelta(0)
     if at is not None and at - last > max(_LOOKED, 3 * usual):
-        return None, 0.0
-    return (last if at is None else at), rows[0].clock_skew_seconds or 0.0
+        return None, 0.0, usual
+    return (last if at is None else at), rows[0].clock_skew_seconds or 0.0, usual
 
 
-def _session_row(row: Row[Any], server_now: datetime) -> SessionRow:
+def _session_row(row: Row[Any], server_now: datetime, restated: timedelta) -> SessionRow:
+    """restated: how young a change of an idle session's state may be without being known."""
+
     def age(start: datetime | None) -> float | None:
         return None if start is None else max((server_now - start).total_seconds(), 0.0)
 
+    vague = row.state == "idle" and (
+        row.state_change is None or server_now - row.state_change < restated
+    )
     return SessionRow(
         pid=row.pid,
         backend_start=row.backend_start,
@@ -248,12 +255,12 @@ def _session_row(row: Row[Any], server_now: datetime) -> SessionRow:
         state=row.state,
         wait_event_type=row.wait_event_type,
         wait_event=row.wait_event,
-        blocked_by=tuple(int(pid) for pid in (row.blocked_by or "").split(",") if pid),
+        blocked_by=pids_from_text(row.blocked_by),
         statement=row.text,
         session_seconds=age(row.backend_start) or 0.0,
         xact_seconds=age(row.xact_start),
         statement_seconds=age(row.query_start) if row.state == "active" else None,
-        state_seconds=age(row.state_change),
+        state_seconds=None if vague else age(row.state_change),
         started_at=row.started_at,
         ended_at=row.ended_at,
     )
@@ -282,7 +289,7 @@ def alerts_between(
 
 
 def gaps(connection: Connection, start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
-    """The times in the range when Headroom itself was not running."""
+    """The times in the range when Headroom itself was not running, also up to its end."""
     run = tables.run
     rows = connection.execute(select(run).order_by(run.c.started_at)).all()
     found = []
@@ -290,4 +297,7 @@ def gaps(connection: Connection, start: datetime, end: datetime) -> list[tuple[d
         stopped = before.stopped_at or before.seen_at
         if stopped < end and after.started_at > start:
             found.append((max(stopped, start), min(after.started_at, end)))
+    # A run that was killed is not known to have stopped: it only has not been seen since.
+    if rows and rows[-1].stopped_at is not None and rows[-1].stopped_at < end:
+        found.append((max(rows[-1].stopped_at, start), end))
     return found

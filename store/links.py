@@ -7,12 +7,13 @@ short transaction may have moved on between the two.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, or_, select
 
 from store import tables
+from store.episodes import LONGEST
 from store.latest import SessionRow, sessions_at
 from store.windows import id_of
 
@@ -71,7 +72,13 @@ def links_now(connection: Connection, pooler: str) -> list[LinkRow]:
     if last is None:
         return []
     rows = connection.execute(
-        select(link).where(link.c.target_id == target_id, link.c.ended_at.is_(None))
+        select(link).where(
+            link.c.target_id == target_id,
+            link.c.started_at <= last,
+            link.c.started_at > last - LONGEST - timedelta(minutes=1),
+            # Those who were there when we were stopped have ended since, but were still there.
+            or_(link.c.ended_at.is_(None), link.c.ended_at > last),
+        )
     )
     found = [_link_row(row, last) for row in rows]
     return sorted(

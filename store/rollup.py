@@ -2,6 +2,8 @@
 
 A roll-up is made from what is in the store, minute by minute, as soon as a minute is over.
 So it repairs itself: after a crash, or when samples arrive late, the stretch is done again.
+Where the samples have been forgotten since, what they became stays: a roll-up is replaced only
+by one that is made of at least as many polls.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.types import BigInteger, Float
 
 from model.metrics import metrics_of
-from store import tables
+from store import spans, tables
 from store.database import Store
 from store.tables import ROLLUPS, from_ms, to_ms
 
@@ -33,6 +35,7 @@ RESOLUTIONS = (MINUTE, HOUR)
 _GRACE = timedelta(seconds=5)  # a minute is done when its last samples have surely been written
 _STEP = timedelta(hours=1)  # rolled up in one transaction when there is much to catch up
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FUTURE = datetime.max.replace(tzinfo=UTC)
 
 
 def roll_up(store: Store, now: datetime) -> int:
@@ -73,12 +76,13 @@ def _catch_up(store: Store, sample: Table, resolution: int, now: datetime) -> in
             end = min(end, _floor(rolled_until(connection, sample, MINUTE), HOUR))
         begin = rolled_until(connection, sample, resolution)
         if begin == _EPOCH:
-            oldest = connection.execute(select(func.min(sample.c.at))).scalar()
+            oldest = spans.oldest(connection, sample)
             if oldest is None:
                 return 0
             begin = _floor(oldest, resolution)
         targets = list(connection.execute(select(tables.target.c.id)).scalars())
     while begin < end:
+        begin = min(_next(store, sample, resolution, begin), end)  # nothing to do before it
         step = min(begin + max(_STEP, timedelta(seconds=resolution)), end)
         with store.write(durable=False) as connection:
             for target_id in targets:
@@ -91,6 +95,18 @@ def _catch_up(store: Store, sample: Table, resolution: int, now: datetime) -> in
             )
         begin = step
     return made
+
+
+def _next(store: Store, sample: Table, resolution: int, begin: datetime) -> datetime:
+    """Where there is something to roll up, from *begin* on; far in the future if nowhere.
+
+    One sample of a clock that was years behind must not cost a step for every hour since.
+    """
+    with store.read() as connection:
+        found = spans.oldest(
+            connection, sample, resolution=MINUTE if resolution == HOUR else 0, since=begin
+        )
+    return _FUTURE if found is None else max(_floor(found, resolution), begin)
 
 
 def _roll(
@@ -110,7 +126,11 @@ def _roll(
     names = [column.name for column in query.selected_columns]
     made = insert(rollup).from_select(names, query)
     kept = {name: made.excluded[name] for name in names if not rollup.c[name].primary_key}
-    done = connection.execute(made.on_conflict_do_update(index_elements=_key(rollup), set_=kept))
+    done = connection.execute(
+        made.on_conflict_do_update(
+            index_elements=_key(rollup), set_=kept, where=made.excluded.polls >= rollup.c.polls
+        )
+    )
     return done.rowcount
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
-from store import tables
+from store import spans, tables
 from store.database import Store
 
 _YOUNG = 60.0  # seconds of samples; less says nothing about growth
@@ -32,12 +32,10 @@ def store_size(store: Store, keep_samples: float, max_size: int) -> StoreSize:
     with store.read() as connection:
         used = _used(connection)
         polls = (tables.server_sample, tables.pooler_sample)
-        spans = [
-            connection.execute(select(func.min(table.c.at), func.max(table.c.at))).one()
-            for table in polls
-        ]
-    oldest = min((span[0] for span in spans if span[0] is not None), default=None)
-    newest = max((span[1] for span in spans if span[1] is not None), default=None)
+        firsts = [spans.oldest(connection, table) for table in polls]
+        lasts = [spans.newest(connection, table) for table in polls]
+    oldest = min((at for at in firsts if at is not None), default=None)
+    newest = max((at for at in lasts if at is not None), default=None)
     seconds = 0.0 if oldest is None or newest is None else (newest - oldest).total_seconds()
     if seconds < _YOUNG:
         return StoreSize(used, None, None, oldest)

@@ -79,6 +79,16 @@ class ServerInstant(TypeDecorator[datetime]):
         return None if value is None else _EPOCH + timedelta(microseconds=value)
 
 
+def pids_to_text(pids: tuple[int, ...]) -> str:
+    """Several pids as they are kept in one column: "4711,4652"."""
+    return ",".join(map(str, pids))
+
+
+def pids_from_text(kept: str | None) -> tuple[int, ...]:
+    """The inverse of pids_to_text; NULL is nobody."""
+    return tuple(int(pid) for pid in (kept or "").split(",") if pid)
+
+
 def _poll_columns() -> list[Column[Any]]:
     """What every poll says, whatever it polled."""
     return [
@@ -90,6 +100,10 @@ def _poll_columns() -> list[Column[Any]]:
         Column("degraded", Text),
         Column("poll_seconds", Float, nullable=False),
     ]
+
+
+POLL_COLUMNS = tuple(column.name for column in _poll_columns())
+"""Their names."""
 
 
 target = Table(
@@ -279,6 +293,9 @@ statement = Table(
     metadata,
     # A hash of the text, so that two processes that see the same text agree without asking.
     Column("id", BigInteger, primary_key=True, autoincrement=False),
+    # When an episode with it last began, within an hour; so that nobody has to look through
+    # the episodes to find out that a text is not used any more.
+    Column("used_at", Instant, nullable=False, server_default="0"),
     Column("text", Text, nullable=False),
 )
 
@@ -494,6 +511,14 @@ spool_state = Table(
     Column("id", Integer, primary_key=True),
     Column("segment", Integer, nullable=False),
     Column("offset", Integer, nullable=False),
+)
+
+retired_state = Table(
+    "retired_state",
+    metadata,
+    # One row: when retention last deleted names, so that nobody goes on using their numbers.
+    Column("id", Integer, primary_key=True),
+    Column("at", Instant, nullable=False),
 )
 
 rollup_state = Table(

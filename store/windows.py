@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.types import BigInteger
 
 from model.metrics import metrics_of
-from store import tables
+from store import spans, tables
 from store.rollup import RESOLUTIONS, rolled_until, weighted_avg
 from store.tables import ROLLUPS, from_ms, to_ms
 
@@ -106,7 +106,7 @@ def pooler_window(
     *,
     columns: Sequence[str] | None = None,
 ) -> Window:
-    """Samples of one PgBouncer target as a whole."""
+    """Samples of one pooler as a whole."""
     return _of_target(
         connection, tables.pooler_sample, target, (start, end), points, columns=columns
     )
@@ -121,7 +121,7 @@ def pool_windows(
     *,
     columns: Sequence[str] | None = None,
 ) -> dict[str, Window]:
-    """Samples of every pool of one PgBouncer target, by pool_label()."""
+    """Samples of every pool of one pooler, by pool_label()."""
     target_id = id_of(connection, target)
     pools = connection.execute(
         select(tables.pool)
@@ -142,73 +142,6 @@ def pool_windows(
 def pool_label(database: str, user: str, process: str) -> str:
     """ "shop/app", or "shop/app @6433" where several pooler processes have that pool."""
     return f"{database}/{user} @{process}" if process else f"{database}/{user}"
-
-
-def database_rates(
-    connection: Connection, target: str, start: datetime, end: datetime, points: int
-) -> Window:
-    """Commits, rollbacks and new sessions per second, summed over the databases of a server.
-
-    A counter that was reset (stats_reset changed, or it fell) gives no value for that step.
-    A folded point stands at the start of its bucket, as those of other windows do.
-    """
-    table = tables.database_sample
-    counters = {
-        "xact_commit_per_second": table.c.xact_commit_total,
-        "xact_rollback_per_second": table.c.xact_rollback_total,
-        "sessions_per_second": table.c.sessions_total,
-    }
-    bucket = bucket_seconds(start, end, points)
-    raw_at = type_coerce(table.c.at, BigInteger)
-    slot = raw_at // (bucket * 1000)
-    newest_first = (
-        func.row_number()
-        .over(partition_by=[table.c.database_id, slot], order_by=raw_at.desc())
-        .label("newest_first")
-    )
-    rows = (
-        select(
-            raw_at.label("at"),
-            slot.label("slot"),
-            table.c.database_id,
-            type_coerce(table.c.stats_reset_at, BigInteger).label("stats_reset_at"),
-            *(column.label(name) for name, column in counters.items()),
-            newest_first,
-        )
-        .where(
-            table.c.target_id == id_of(connection, target),
-            # One bucket more, so that the first point has a predecessor.
-            raw_at >= to_ms(start) - bucket * 2000 - 10_000,
-            raw_at < to_ms(end),
-        )
-        .subquery()
-    )
-    newest = connection.execute(
-        select(rows).where(rows.c.newest_first == 1).order_by(rows.c.at)
-    ).mappings()
-    sums: dict[int, dict[str, float]] = {}
-    previous: dict[int, Any] = {}
-    size = bucket * 1000 if bucket > 1 else 1
-    last = None
-    for row in newest:
-        before, previous[row["database_id"]] = previous.get(row["database_id"]), row
-        if before is None or before["stats_reset_at"] != row["stats_reset_at"]:
-            continue
-        seconds = (row["at"] - before["at"]) / 1000
-        # Databases are polled together, so their rows share `at` and can be summed by it.
-        point = sums.setdefault(row["at"] - row["at"] % size, {})
-        last = row["at"]
-        for name in counters:
-            if row[name] is not None and before[name] is not None and row[name] >= before[name]:
-                point[name] = point.get(name, 0.0) + (row[name] - before[name]) / seconds
-    first = to_ms(start) - to_ms(start) % size  # the first bucket is read whole
-    points_in = {at: values for at, values in sums.items() if at >= first}
-    return with_gaps(
-        list(points_in),
-        {name: [values.get(name) for values in points_in.values()] for name in counters},
-        float(bucket),
-        last if points_in else None,
-    )
 
 
 def bucket_seconds(start: datetime, end: datetime, points: int) -> int:
@@ -242,7 +175,7 @@ def _of_target(
 def _window(connection: Connection, question: _Question, points: int) -> Window:
     names = question.names
     bucket = bucket_seconds(question.start, question.end, points)
-    resolution = _resolution(connection, question, bucket)
+    resolution = resolution_for(connection, question.table, question.start, bucket, question.where)
     if resolution == 0 and bucket == 1:
         query = _raw(question)
     else:
@@ -256,30 +189,29 @@ def _window(connection: Connection, question: _Question, points: int) -> Window:
     return with_gaps([row[0] for row in rows], values, float(bucket), newest)
 
 
-def _resolution(connection: Connection, question: _Question, bucket: int) -> int:
+def resolution_for(
+    connection: Connection, table: Table, start: datetime, bucket: int, where: Mapping[str, int]
+) -> int:
     """Which rows to read: 0 for samples, else the roll-ups of so many seconds.
 
-    The coarsest that a bucket can be made of; or, where the samples of the window's
-    beginning have been forgotten, one that still has it.
+    The coarsest that a bucket of *bucket* seconds can be made of; where its rows of the
+    window's beginning have been forgotten, the next coarser one that still has them.
+    where: the key, or its beginning.
     """
-    fits = [size for size in RESOLUTIONS if size <= bucket]
-    if fits:
-        return max(fits)
-    table, start = question.table, question.start
-    samples = select(func.min(table.c.at)).where(*question.rows_of(table))
-    oldest = connection.execute(samples).scalar()
-    if oldest is not None and oldest <= start:
-        return 0
-    rollup = ROLLUPS[table]
-    for size in RESOLUTIONS:
-        one = timedelta(seconds=size)
-        before = [rollup.c.resolution == size, rollup.c.at >= start - one]
-        if oldest is not None:
-            before.append(rollup.c.at < oldest - one)
-        found = select(rollup.c.at).where(*question.rows_of(rollup), *before).limit(1)
-        if connection.execute(found).first():
-            return size
-    return 0
+    fits = max((size for size in RESOLUTIONS if size <= bucket), default=0)
+    samples = spans.oldest(connection, table, where=where)
+    best, begins = fits, None
+    for size in (size for size in (0, *RESOLUTIONS) if size >= fits):
+        # What is not rolled up yet is read from the samples.
+        found = spans.oldest(connection, table, resolution=size, where=where) if size else samples
+        oldest = found or samples
+        if oldest is None:
+            continue
+        if begins is None or oldest < begins - timedelta(seconds=size):
+            best, begins = size, oldest
+        if begins <= start:
+            break
+    return best
 
 
 def _raw(question: _Question) -> Select[Any]:

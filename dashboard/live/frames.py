@@ -12,7 +12,8 @@ from dashboard.charts import Frame, frame_of, frame_of_pools, pool_series
 from dashboard.panels import Panel, Rows, Series
 from model.config import Config
 from model.targets import CONSOLES, Target
-from store.windows import database_rates, pool_windows, pooler_window, server_window
+from store.rates import database_rates
+from store.windows import pool_windows, pooler_window, server_window
 
 MAX_POOLS = 6  # lines a reader can tell apart; the rest of the pools share one
 

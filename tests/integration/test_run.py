@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,6 +21,7 @@ from headroom.demo.servers import PgBouncer, Postgres
 from model.config import load
 from store import latest
 from store.database import Store
+from store.export import export
 from tests.lab import Receiver, Run, command, full_pool, wait_until, write_config
 
 
@@ -102,7 +105,7 @@ def test_it_stops_within_five_seconds_and_leaves_nothing_open(
         assert run.terminate() < 5
     wait_until(lambda: not ours(postgres))
     with Store(load(config, {}).store.url) as store, store.read() as connection:
-        assert latest.sessions_at(connection, "shop", None) == []
+        assert export(connection, "sessions", None, None, None)["ended_at"].notna().all()
 
 
 def test_it_stops_within_five_seconds_while_a_poll_hangs(
@@ -161,6 +164,45 @@ def test_kill_9_loses_no_message_and_repeats_none_more_than_once(
     with Store(load(config, {}).store.url) as store, store.read() as connection:
         runs = latest.gaps(connection, datetime(2020, 1, 1, tzinfo=UTC), datetime.now(UTC))
         assert len(runs) == 1  # the time between the kill and the next start
+
+
+def test_kills_at_random_moments_lose_no_message_and_keep_their_order(
+    tmp_path: Path, postgres: Postgres, receiver: Receiver
+) -> None:
+    """The oracle is the receiver: every firing alert is told once (twice at most for a kill),
+    its end too, and never the end before the beginning."""
+    chance = random.Random(20260130)
+    extra = "[rules.idle_in_transaction]\nwarning_seconds = 0.3\nkeep_firing_for = '0s'\n"
+    config = write_config(tmp_path, postgres, None, receiver, extra)
+    kills = 5
+    with Run(config) as run:
+        for _ in range(kills):
+            receiver.answers[:] = chance.choices([200, 503], k=2)
+            told = len(receiver.received)
+            with transaction(postgres, "checkout"):
+                time.sleep(chance.uniform(0.0, 1.5))  # the moment of the kill, not a wait
+                os.kill(run.pid, signal.SIGKILL)
+                run.__exit__()
+                run.start()
+                wait_until(
+                    lambda: any(r.body["reason"] == "firing" for r in receiver.received[told:]),  # noqa: B023
+                    30,
+                    "a message that it fires",
+                )
+            wait_until(
+                lambda: any(r.body["reason"] == "resolved" for r in receiver.received[told:]),  # noqa: B023
+                30,
+                "a message that it is over",
+            )
+    ids = [received.headers["idempotency-key"] for received in receiver.received]
+    assert max(ids.count(key) for key in ids) <= 2
+    assert len(ids) - len(set(ids)) <= kills
+    by_alert: dict[str, list[str]] = {}
+    for received in receiver.received:
+        reasons = by_alert.setdefault(received.body["alert_id"], [])
+        if received.body["reason"] not in reasons:
+            reasons.append(received.body["reason"])
+    assert set(map(tuple, by_alert.values())) == {("firing", "resolved")}
 
 
 def test_a_second_run_on_the_same_store_refuses(tmp_path: Path, postgres: Postgres) -> None:

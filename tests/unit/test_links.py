@@ -81,3 +81,11 @@ def test_a_backend_that_is_not_seen_on_the_server_is_still_a_link(store: Store) 
     with store.read() as connection:
         (row,) = chain(connection, "pool", "shop")
     assert (row.link.backend_pid, row.session) == (4711, None)
+
+
+def test_the_clients_as_last_seen_are_still_there_after_a_clean_stop(store: Store) -> None:
+    appender = Appender(store)
+    appender.append([seen(0, BUSY, WAITS), seen(1, BUSY), seen(2, looked=False)])
+    appender.end_all(T0 + timedelta(seconds=2.5))
+    with store.read() as connection:
+        assert [row.client_id for row in links_now(connection, "pool")] == ["1"]

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
-from model.samples import PoolDatabase, Pooler, Sample
+from model.config import StoreSettings
+from model.samples import Database, PoolDatabase, Pooler, Sample
 from store.append import Appender
 from store.database import Store
-from store.rates import COLUMNS, pool_database_rates
+from store.rates import COLUMNS, database_rates, pool_database_rates
+from store.retention import forget
 from store.rollup import roll_up
+from store.tables import to_ms
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -129,3 +132,50 @@ def test_long_stretches_are_read_from_roll_ups(store: Store) -> None:
     assert len(known) > 50
     for row in known:
         assert row == pytest.approx((5.0, 10.0, 0.01, 0.01), rel=0.1)
+
+
+def served(seconds: float, commits: int, reset: datetime | None = None) -> Sample:
+    databases = tuple(
+        Database(name, -1, 3, commits, 0, commits, 0, 0, 0, 0.0, 0.0, reset)
+        for name in ("shop", "blog")
+    )
+    return Sample("shop", "postgresql", after(seconds), 0.001, True, databases=databases)
+
+
+def test_a_servers_rates_are_read_from_roll_ups_when_the_samples_are_gone(store: Store) -> None:
+    Appender(store).append([served(at, 5 * at) for at in range(0, 4 * 3600, 30)])
+    roll_up(store, after(4 * 3600 + 10))
+    with store.read() as connection:
+        before = database_rates(connection, "shop", after(600), after(4 * 3600), 240)
+    keep = StoreSettings(keep_samples="1h", keep_minutes="2h", keep_hours="1d")  # type: ignore[arg-type]
+    forget(store, after(4 * 3600), keep)
+    with store.read() as connection:
+        hours = database_rates(connection, "shop", T0, after(4 * 3600), 240)
+        minutes = database_rates(connection, "shop", after(9000), after(10800), 30)
+    assert before.resolution_seconds == minutes.resolution_seconds == 60
+    for window in (before, minutes):  # two databases of five commits a second each
+        values = window.columns["xact_commit_per_second"]
+        assert values == [pytest.approx(10.0)] * len(values)
+    assert hours.resolution_seconds == 3600
+    assert hours.columns["xact_commit_per_second"] == [pytest.approx(10.0)] * 3
+
+
+@pytest.mark.parametrize("rolled", [False, True])
+def test_a_point_stands_where_its_bucket_begins(store: Store, rolled: bool) -> None:
+    Appender(store).append([served(at + 3.25, 5 * at) for at in range(0, 900, 5)])
+    if rolled:
+        roll_up(store, after(920))
+    with store.read() as connection:
+        for points, size in ((90, 10), (15, 60)):
+            window = database_rates(connection, "shop", after(300), after(900), points * 2 // 3)
+            assert window.resolution_seconds == size
+            assert window.at == [to_ms(after(at)) for at in range(300, 900, size)]
+            assert window.newest is not None
+            assert window.newest >= window.at[-1]
+
+
+def test_no_rate_of_a_server_is_worked_out_across_a_gap(store: Store) -> None:
+    Appender(store).append([served(at, 5 * at) for at in (0, 5, 10, 15, 600, 605, 610, 615)])
+    with store.read() as connection:
+        window = database_rates(connection, "shop", T0, after(700), 700)
+    assert window.columns["xact_commit_per_second"] == [10.0] * 3 + [None] + [10.0] * 3

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from model.config import StoreSettings
-from model.samples import PoolDatabase, Sample
-from store import retention, windows
+from model.samples import Pool, PoolDatabase, Role, Sample
+from store import latest, retention, runs, tables, windows
 from store.append import Appender
 from store.database import Store
 from store.rollup import roll_up
 from store.size import store_size, used_bytes
 from store.tables import ROLLUPS, pool_database_sample, server_sample
+from tests.unit.test_episodes import SESSION
 from tests.unit.test_store import SERVER, T0, after, down, seen
 
 HOURS = 3
@@ -161,3 +162,139 @@ def test_the_size_is_forecast_from_how_fast_it_grew(store: Store) -> None:
     assert size.forecast_bytes == pytest.approx(size.used_bytes * 86400 / 599)
     capped = store_size(store, timedelta(days=1).total_seconds(), size.used_bytes + 1)
     assert capped.forecast_bytes == size.used_bytes + 1
+
+
+def test_late_samples_do_not_destroy_what_forgotten_ones_became(store: Store) -> None:
+    fill(store, [active(s, 50) for s in range(180)])
+    roll_up(store, after(3700))
+    keep = StoreSettings(keep_samples="60s", keep_minutes="1h", keep_hours="1d")  # type: ignore[arg-type]
+    retention.forget(store, after(300), keep)
+    for late in (30.5, 31.5):  # the first is the oldest that is kept when the second arrives
+        fill(store, [active(late, 1)])
+        roll_up(store, after(3700))
+    assert [(row["polls"], row["slots_used_max"]) for row in rows(store, 60)] == [(60, 50)] * 3
+    retention.forget(store, after(7000), keep)  # now the minutes are gone too
+    fill(store, [active(32.5, 1)])
+    roll_up(store, after(7000))
+    assert [(row["polls"], row["slots_used_max"]) for row in rows(store, 3600)] == [(180, 50)]
+
+
+def test_a_sample_of_a_clock_that_was_years_behind_costs_no_step_for_every_hour(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store, [active(s, 3) for s in range(180)])
+    roll_up(store, after(200))
+    fill(store, [active(-30 * 365 * 86400, 3)])
+    writes = []
+    write = store.write
+    monkeypatch.setattr(store, "write", lambda **how: writes.append(how) or write(**how))
+    assert roll_up(store, after(200)) >= 4
+    assert len(writes) < 10
+
+
+@pytest.mark.parametrize(
+    ("start", "points", "resolution"),
+    [
+        (0, 720, 3600),  # a minute fits, but minutes are gone: hours
+        (0, 6, 3600),
+        (20 * 3600, 720, 60),  # here there still are minutes
+        (23.5 * 3600, 7200, 1),  # and here samples
+    ],
+)
+def test_a_window_is_read_from_what_still_has_its_beginning(
+    store: Store, start: float, points: int, resolution: float
+) -> None:
+    fill(store, [active(s, 3) for s in range(0, 24 * 3600, 30)])
+    roll_up(store, after(24 * 3600 + 10))
+    keep = StoreSettings(keep_samples="1h", keep_minutes="6h", keep_hours="1d")  # type: ignore[arg-type]
+    retention.forget(store, after(24 * 3600), keep)
+    with store.read() as connection:
+        end = min(start + points * max(resolution / 2, 1), 24 * 3600)
+        window = windows.server_window(connection, "shop", after(start), after(end), points)
+        whole = windows.server_window(connection, "shop", after(start), after(24 * 3600), points)
+    assert whole.at[0] == int(after(start).timestamp() * 1000)
+    assert window.at[0] == int(after(start).timestamp() * 1000)
+    assert window.resolution_seconds == resolution or points == 6
+
+
+def test_retention_can_be_broken_off_and_goes_on_the_next_time(store: Store) -> None:
+    fill(store, [active(s, 3) for s in range(5 * retention.STEP)])
+    answers = iter([True, True, False])
+    keep = StoreSettings(keep_samples="1m")  # type: ignore[arg-type]
+    gone = retention.forget(store, after(10**5), keep, lambda: next(answers, False))
+    assert gone == 2 * retention.STEP
+    assert retention.forget(store, after(10**5), keep) >= 3 * retention.STEP
+
+
+def test_retention_looks_before_it_locks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transaction of its own only for rows that go: who writes is never kept waiting."""
+    fill(store, [active(s, 3) for s in range(60)])
+    writes = []
+    write = store.write
+    monkeypatch.setattr(store, "write", lambda **how: writes.append(how) or write(**how))
+    assert retention.forget(store, after(60), StoreSettings()) == 0
+    assert writes == []
+
+
+def test_names_of_which_nothing_is_left_are_retired_and_may_come_back(store: Store) -> None:
+    def pooled(seconds: float) -> Sample:
+        counters = PoolDatabase("shop", 1, 0, 0.0, 0.0, 0.0, 0, 0)
+        pool = Pool("shop", "app", 5, 3, 2, 0, 0, 0, 0, 1.25, "transaction", 2)
+        sample = Sample("pool", "pgbouncer", after(seconds), 0.001, up=True)
+        return replace(sample, pool_databases=(counters,), pools=(pool,))
+
+    def names() -> list[int]:
+        kinds = (tables.target, tables.pool, tables.database, tables.role)
+        with store.read() as connection:
+            return [
+                connection.execute(select(func.count()).select_from(t)).scalar_one() for t in kinds
+            ]
+
+    appender = Appender(store)
+    role = replace(active(0, 3), roles=(Role("app", 3, 1),))
+    appender.append([pooled(0), role])
+    roll_up(store, after(7300))
+    keep = StoreSettings(keep_samples="1m", keep_minutes="1h", keep_hours="1d")  # type: ignore[arg-type]
+    retention.forget(store, after(20 * 3600), keep)
+    assert names() == [2, 1, 1, 1]  # the hour is still there
+    appender.append([active(3 * 86400, 3)])
+    retention.forget(store, after(3 * 86400), keep)
+    assert names() == [1, 0, 0, 0]
+    appender.append([pooled(3 * 86400 + 1)])  # by the same process, which knew their numbers
+    assert names() == [2, 1, 1, 0]
+    with store.read() as connection:
+        found = windows.pool_windows(connection, "pool", after(3 * 86400), after(4 * 86400), 9)
+    assert list(found) == ["shop/app"]
+
+
+def test_texts_go_when_no_episode_has_them_and_stay_while_one_does(store: Store) -> None:
+    def texts() -> list[str]:
+        query = select(tables.statement.c.text).order_by(tables.statement.c.text)
+        with store.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def runs(seconds: float, *statements: str) -> Sample:
+        sessions = tuple(replace(SESSION, pid=i, statement=s) for i, s in enumerate(statements))
+        return replace(active(seconds, 1), sessions=sessions)
+
+    appender = Appender(store)
+    appender.append([runs(0, "SELECT 1", "SELECT 2"), runs(1, "SELECT 1")])
+    appender.append([runs(s, "SELECT 1") for s in range(600, 9 * 3600, 600)])
+    keep = StoreSettings(keep_samples="1h")  # type: ignore[arg-type]
+    retention.forget(store, after(9 * 3600), keep)
+    assert texts() == ["SELECT 1"]
+    appender.append([down(s) for s in range(9 * 3600, 40 * 3600, 3600)])
+    retention.forget(store, after(40 * 3600), keep)
+    assert texts() == ["SELECT 1"]  # nobody knows that it ended
+    appender.append([runs(40 * 3600)])
+    retention.forget(store, after(50 * 3600), keep)
+    assert texts() == []
+
+
+def test_runs_are_forgotten_but_not_the_one_before_a_gap_that_is_still_seen(store: Store) -> None:
+    for begin, end in ((0, 10), (20, 30), (7000, 7100)):
+        runs.end(store, runs.begin(store, after(begin)), after(end))
+    keep = StoreSettings(keep_samples="1h")  # type: ignore[arg-type]
+    retention.forget(store, after(7200), keep)
+    with store.read() as connection:
+        assert latest.gaps(connection, T0, after(7050)) == [(after(30), after(7000))]

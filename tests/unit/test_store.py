@@ -22,8 +22,8 @@ from model.alerting import (
     labels,
 )
 from model.config import StoreSettings
-from model.samples import Database, Failure, Pool, Pooler, Sample, Server
-from store import alert_log, latest, retention, runs, windows
+from model.samples import Database, Failure, Link, LockWait, Pool, Pooler, Sample, Server
+from store import alert_log, latest, rates, retention, runs, windows
 from store.alert_log import OutboxRow
 from store.append import Appender
 from store.database import Store, StoreError
@@ -170,7 +170,7 @@ def test_rates_come_from_counters_and_a_reset_is_no_rate(store: Store) -> None:
         ]
     )
     with store.read() as connection:
-        window = windows.database_rates(connection, "shop", T0, after(30), 600)
+        window = rates.database_rates(connection, "shop", T0, after(30), 600)
     # The step into the reset has no value, although the counter did not fall.
     assert window.columns["xact_commit_per_second"] == [10.0, 10.0, 2.0]
 
@@ -231,7 +231,7 @@ def test_episodes_of_a_killed_run_end_where_it_last_looked(store: Store) -> None
     Appender(store)  # the next run
     with store.read() as connection:
         ended = export(connection, "sessions", "shop", None, None)["ended_at"]
-    assert list(ended) == [after(7)]
+    assert list(ended) == [after(7.001)]  # it was there when that poll looked
 
 
 def test_the_time_between_two_runs_is_a_gap_of_ours(store: Store) -> None:
@@ -239,6 +239,108 @@ def test_the_time_between_two_runs_is_a_gap_of_ours(store: Store) -> None:
     runs.begin(store, after(90))
     with store.read() as connection:
         assert latest.gaps(connection, T0, after(300)) == [(after(60), after(90))]
+
+
+def test_the_time_since_the_last_run_stopped_is_a_gap_too(store: Store) -> None:
+    runs.end(store, runs.begin(store, T0), after(60))
+    with store.read() as connection:
+        assert latest.gaps(connection, T0, after(300)) == [(after(60), after(300))]
+        assert latest.gaps(connection, after(90), after(300)) == [(after(90), after(300))]
+        assert latest.gaps(connection, T0, after(60)) == []
+
+
+def test_as_last_seen_is_still_there_after_a_clean_stop(store: Store) -> None:
+    appender = Appender(store)
+    gone = replace(SESSION, pid=4712)
+    appender.append(
+        [replace(seen(0), sessions=(SESSION, gone)), replace(seen(1), sessions=(SESSION,))]
+    )
+    appender.end_all(after(1.5))
+    with store.read() as connection:
+        assert [row.pid for row in latest.sessions_at(connection, "shop", None)] == [4711]
+        assert latest.sessions_at(connection, "shop", after(2)) == []
+
+
+@pytest.mark.parametrize("how", ["seen again", "stopped", "killed"])
+def test_who_left_in_an_outage_was_last_there_when_it_was_last_seen(store: Store, how: str) -> None:
+    wait = LockWait(4711, T0, (4652,), 4652, 1, False, "relation", "ShareLock", None, 1.0)
+    looked = replace(seen(5), sessions=(SESSION,), lock_waits=(wait,))
+    pooler = Pooler("1.18.0", 3, 0, 1, 100, 20, None)
+    client = Link("local", "1", "checkout", "shop", "app", "active", None, T0, 4711)
+    pool = Sample("pool", "pgbouncer", T0, 0.001, up=True, pooler=pooler)
+    appender = Appender(store)
+    appender.append([looked, replace(pool, at=after(5), links=(client,))])
+    for s in range(6, 60):
+        no_pool = replace(pool, at=after(s), up=False, pooler=None)
+        appender.append([down(s), no_pool])
+    if how == "seen again":
+        appender.append([replace(seen(60), sessions=(), lock_waits=())])
+        appender.append([replace(pool, at=after(60), links=())])
+    elif how == "stopped":
+        appender.end_all(after(60))
+    else:
+        Appender(store)
+    with store.read() as connection:
+        for table in ("sessions", "lock_waits", "links"):
+            ended = export(connection, table, None, None, None)["ended_at"]
+            assert list(ended) == [after(5.001)], table
+        found = latest.sessions_at(connection, "shop", None)
+    assert len(found) == (0 if how == "seen again" else 1)
+
+
+def test_an_idle_session_is_never_said_to_be_idle_for_longer_than_the_server_said(
+    store: Store,
+) -> None:
+    """It works every 20 s at first, then in every second, then not at all."""
+    appender = Appender(store)
+    said: dict[int, float] = {}
+    known = []
+    changed_at = -600.5
+    for s in range(180):
+        if (s < 60 and s % 20 == 7) or 60 <= s < 100:
+            changed_at = s - 0.25
+        said[s] = s - changed_at
+        idle = replace(
+            SESSION,
+            state="idle",
+            statement=None,
+            backend_start=after(-900),
+            xact_start=None,
+            state_change=after(changed_at),
+            state_seconds=said[s],
+        )
+        appender.append([replace(seen(s), sessions=(idle,))])
+        with store.read() as connection:
+            (row,) = latest.sessions_at(connection, "shop", None)
+        assert row.state_seconds is None or row.state_seconds == pytest.approx(said[s])
+        known.append(row.state_seconds is not None)
+    assert (known[0], known[6], known[8], known[59], known[99], known[179]) == (
+        *(True, True, False, True, False, True),
+    )
+    with store.read() as connection:
+        assert len(export(connection, "sessions", None, None, None)) == 1
+        for s in range(180):
+            (row,) = latest.sessions_at(connection, "shop", after(s))
+            assert row.state_seconds is None or row.state_seconds <= said[s] + 0.001
+
+
+def test_a_busy_pool_does_not_have_all_its_rows_written_in_every_poll(store: Store) -> None:
+    appender = Appender(store)
+    with store.write(durable=False) as connection:
+        connection.exec_driver_sql("CREATE TABLE told (pid)")
+        connection.exec_driver_sql(
+            "CREATE TRIGGER tell AFTER UPDATE ON session BEGIN "
+            "INSERT INTO told VALUES (new.pid); END"
+        )
+    for s in range(60):
+        idle = tuple(
+            replace(SESSION, pid=pid, state="idle", state_change=after(s), state_seconds=0.0)
+            for pid in range(50)
+        )
+        appender.append([replace(seen(s), sessions=idle)])
+    with store.read() as connection:
+        told = connection.exec_driver_sql("SELECT count(*) FROM told").scalar_one()
+    assert 0 < told <= 50 * 60 / 5
 
 
 FINDING = Finding(

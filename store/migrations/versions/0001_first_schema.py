@@ -367,6 +367,12 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "retired_state",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_retired_state")),
+    )
+    op.create_table(
         "role",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("target_id", sa.Integer(), nullable=False),
@@ -578,6 +584,7 @@ def upgrade() -> None:
     op.create_table(
         "statement",
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("used_at", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_statement")),
     )
