@@ -9,6 +9,7 @@ notifying.py   whether, why and through which channels somebody is told (pure)
 verdict.py     the one sentence that says where the queue is (pure)
 evaluate.py    Evaluator: a sample in, a Decision out
 deliver.py     Courier: from the outbox to the channels, with retries
+pace.py        how fast a channel may be sent messages
 notify/        the forms of a message: Slack, email, webhook
 notice_json.py, link.py, wording.py   a notice as JSON; links; how names and numbers read
 """

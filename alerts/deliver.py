@@ -3,6 +3,9 @@
 One task per channel, so a channel that hangs holds up no other. In a channel one message
 at a time. A message that failed waits for its next try outside the way of other alerts;
 within an alert the outbox hands out only the first, so "resolved" never overtakes "firing".
+
+A store that cannot be written stops nothing: what became of a message is kept in memory until
+it is marked, the message is left alone meanwhile, and all others go on.
 """
 
 from __future__ import annotations
@@ -14,10 +17,13 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from time import monotonic
 from typing import Protocol
 
 from alerts.notify.channels import Senders
 from alerts.notify.errors import NotifyError
+from alerts.pace import PER_SECOND, Pace
 from model.alerting import Notice
 from model.channels import Channel
 
@@ -28,8 +34,6 @@ FIRST_RETRY = 1.0  # seconds; doubled with every try
 LONGEST_RETRY = 300.0  # seconds
 LONGEST_WISH = 3600.0  # seconds of Retry-After that we follow
 LONGEST_PAUSE = 60.0  # seconds that one 429 may stop its whole channel
-BURST = 5  # messages that a channel may send at once …
-PER_SECOND = 1.0  # … and then this many a second: what Slack allows a webhook
 IDLE = 30.0  # seconds between looks into an outbox in which nothing is known to wait
 RETRY_LOOK = 1.0  # seconds between looks while something waits for its next try
 GRACE = 2.0  # seconds that stop() gives a message that is on its way
@@ -89,7 +93,8 @@ class Courier:
 
     retry_for: seconds after which a message is given up (`alerts.retry_for`).
     send:      sends one notice by a channel's name; by default Senders.
-    now:       the wall clock, read once at the top of each loop.
+    now:       the wall clock, read for each message.
+    timer:     seconds that never jump, for the pace; sleep: waits that many of them.
     """
 
     def __init__(
@@ -102,6 +107,8 @@ class Courier:
         now: Callable[[], datetime] = _utc_now,
         chance: Callable[[], float] = random.random,
         per_second: float = PER_SECOND,
+        timer: Callable[[], float] = monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._outbox = outbox
         self._channels = tuple(channels)
@@ -109,7 +116,7 @@ class Courier:
         self._send = send
         self._now = now
         self._chance = chance
-        self._per_second = per_second
+        self._pace = partial(Pace, per_second, timer, sleep)
         self._wakers = {channel.name: asyncio.Event() for channel in channels}
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -154,24 +161,39 @@ class Courier:
             channel,
             send=send,
             retry_for=self._retry_for,
+            now=self._now,
             chance=self._chance,
-            per_second=self._per_second,
+            pace=self._pace(),
         )
         waker = self._wakers[channel.name]
         while not self._stopping:
             waker.clear()
-            at = self._now()
             try:
-                more = await run.round(at, lambda: self._stopping)
+                more = await run.round(lambda: self._stopping)
             except Exception:
-                # The store, most likely. Nothing is lost: what is unmarked stays in the outbox.
-                log.exception("cannot read or mark the outbox of channel %s", channel.name)
+                # The store, most likely. Nothing is lost: it all stays in the outbox.
+                log.exception("cannot read the outbox of channel %s", channel.name)
                 more, run.waiting = False, True
             if more or self._stopping:
                 continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RETRY_LOOK if run.waiting else IDLE):
                     await waker.wait()
+        await run.mark()
+
+
+@dataclass(frozen=True, slots=True)
+class _Fate:
+    """What became of a message and is not marked in the outbox yet.
+
+    mark:  the call that marks it.
+    tries: how often it was tried by now.
+    again: when it may be tried again; None if it is sent or given up.
+    """
+
+    mark: Callable[[], Awaitable[None]]
+    tries: int
+    again: datetime | None
 
 
 class _Run:
@@ -187,56 +209,70 @@ class _Run:
         *,
         send: Callable[[str, Notice], Awaitable[None]],
         retry_for: timedelta,
+        now: Callable[[], datetime],
         chance: Callable[[], float],
-        per_second: float,
+        pace: Pace,
     ) -> None:
         self.waiting = False
         self._outbox = outbox
         self._channel = channel
         self._send = send
         self._retry_for = retry_for
+        self._now = now
         self._chance = chance
-        self._per_second = per_second
-        self._allowance = float(BURST)
-        self._refilled = asyncio.get_running_loop().time()
-        self._paused_until = 0.0
-        self._unmarked: dict[str, datetime] = {}
+        self._pace = pace
+        self._unmarked: dict[str, _Fate] = {}
         self._retries: dict[str, datetime] = {}
 
-    async def round(self, at: datetime, stopping: Callable[[], bool]) -> bool:
-        """Try all that is due; True if there may be more at once."""
-        if asyncio.get_running_loop().time() < self._paused_until:
+    async def round(self, stopping: Callable[[], bool]) -> bool:
+        """Try all that is due; True if there may be more at once. Raises what the outbox's
+        due() raises.
+        """
+        await self.mark()
+        if self._pace.paused:
             self.waiting = True
             return False
-        for parcel_id, sent_at in list(self._unmarked.items()):
-            await self._outbox.sent(parcel_id, sent_at)
-            del self._unmarked[parcel_id]
-        parcels = await self._outbox.due(self._channel.name, at, BATCH)
-        for parcel in parcels:
-            if stopping() or asyncio.get_running_loop().time() < self._paused_until:
+        at = self._now()
+        tried = False
+        # What cannot be marked may still be handed out: it must not take the place of others.
+        limit = BATCH + len(self._unmarked)
+        for parcel in await self._outbox.due(self._channel.name, at, limit):
+            fate = self._unmarked.get(parcel.id)
+            if fate is not None and (fate.again is None or fate.again > at):
+                continue
+            if stopping() or self._pace.paused:
                 break
-            await self._pace()
-            await self._deliver(parcel, at)
+            await self._pace.wait()
+            await self._deliver(parcel, parcel.attempts if fate is None else fate.tries)
+            tried = True
+        at = self._now()
         self._retries = {key: when for key, when in self._retries.items() if when > at}
-        self.waiting = bool(self._retries)
-        return bool(parcels)
+        self.waiting = bool(self._retries or self._unmarked)
+        return tried
 
-    async def _pace(self) -> None:
-        """Wait until the channel may be sent another message."""
-        clock = asyncio.get_running_loop()
-        now = clock.time()
-        self._allowance = min(
-            float(BURST), self._allowance + (now - self._refilled) * self._per_second
-        )
-        self._refilled = now
-        if self._allowance < 1.0:
-            await asyncio.sleep((1.0 - self._allowance) / self._per_second)
-            self._allowance, self._refilled = 1.0, clock.time()
-        self._allowance -= 1.0
+    async def mark(self) -> None:
+        """Mark what could not be marked before; each by itself, so that none stops another."""
+        for parcel_id in list(self._unmarked):
+            await self._try_to_mark(parcel_id)
 
-    async def _deliver(self, parcel: Parcel, at: datetime) -> None:
-        clock = asyncio.get_running_loop()
-        t0 = clock.time()
+    async def _settle(self, parcel: Parcel, fate: _Fate) -> None:
+        """Keep what became of *parcel* and mark it. If that fails, it must not go out twice."""
+        self._unmarked[parcel.id] = fate
+        error = await self._try_to_mark(parcel.id)
+        if error is not None:
+            log.error("cannot mark %s in the outbox yet: %s", self._named(parcel), error)
+
+    async def _try_to_mark(self, parcel_id: str) -> Exception | None:
+        """Why it could not be marked; None if it is."""
+        try:
+            await self._unmarked[parcel_id].mark()
+        except Exception as error:
+            return error
+        del self._unmarked[parcel_id]
+        return None
+
+    async def _deliver(self, parcel: Parcel, tries: int) -> None:
+        """Try *parcel*, which was tried so often before, and keep what became of it."""
         error: NotifyError | None = None
         try:
             async with asyncio.timeout(self._channel.timeout + TIMEOUT_MARGIN):
@@ -248,36 +284,34 @@ class _Run:
         except Exception as broken:  # a message that we cannot even form
             log.exception("cannot form message %s", parcel.notice.id)
             error = NotifyError(f"cannot form the message: {type(broken).__name__}", permanent=True)
-        at += timedelta(seconds=clock.time() - t0)
+        at = self._now()
         if error is None:
-            # Remembered until it is marked: if the store fails now, it must not go out twice.
-            self._unmarked[parcel.id] = at
-            log.info("sent %s in try %d", self._named(parcel), parcel.attempts + 1)
-            await self._outbox.sent(parcel.id, at)
-            del self._unmarked[parcel.id]
-            return
-        await self._postpone(parcel, at, error)
+            log.info("sent %s in try %d", self._named(parcel), tries + 1)
+            fate = _Fate(lambda: self._outbox.sent(parcel.id, at), tries + 1, None)
+        else:
+            fate = self._refused(parcel, tries, at, error)
+        await self._settle(parcel, fate)
 
-    async def _postpone(self, parcel: Parcel, at: datetime, error: NotifyError) -> None:
+    def _refused(self, parcel: Parcel, tries: int, at: datetime, error: NotifyError) -> _Fate:
+        """Whether and when *parcel*, which was refused at *at*, is tried again."""
         named, text = self._named(parcel), str(error)
-        wait = timedelta(seconds=retry_delay(parcel.attempts, self._chance(), error.retry_after))
-        if error.permanent or at + wait - parcel.created_at > self._retry_for:
+        wait = timedelta(seconds=retry_delay(tries, self._chance(), error.retry_after))
+        again = at + wait
+        if error.permanent or again - parcel.created_at > self._retry_for:
             why = "refused for good" if error.permanent else "tried for too long"
             log.error("gave up %s, %s: %s", named, why, text)
-            await self._outbox.dead(parcel.id, at, text)
-            return
+            return _Fate(lambda: self._outbox.dead(parcel.id, at, text), tries + 1, None)
         if error.retry_after:
-            pause = min(error.retry_after, LONGEST_PAUSE)
-            self._paused_until = asyncio.get_running_loop().time() + pause
+            self._pace.pause(min(error.retry_after, LONGEST_PAUSE))
         log.warning(
             "cannot send %s in try %d, next in %.0f s: %s",
             named,
-            parcel.attempts + 1,
+            tries + 1,
             wait.total_seconds(),
             text,
         )
-        self._retries[parcel.id] = at + wait
-        await self._outbox.failed(parcel.id, at, text, at + wait)
+        self._retries[parcel.id] = again
+        return _Fate(lambda: self._outbox.failed(parcel.id, at, text, again), tries + 1, again)
 
     def _named(self, parcel: Parcel) -> str:
         notice = parcel.notice

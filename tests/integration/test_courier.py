@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from alerts.deliver import Courier, Parcel
+from alerts.deliver import BATCH, Courier, Parcel
 from alerts.notify.errors import NotifyError
 from model.alerting import Notice
 from model.channels import WebhookChannel
@@ -32,14 +32,21 @@ class Row:
     next_attempt_at: datetime = T0
     error: str = ""
     state: str = "waiting"
+    marked_at: datetime | None = None
 
 
 @dataclass
 class MemoryOutbox:
-    """What the store's outbox promises, in a list. broken: calls that fail, by name."""
+    """What the store's outbox promises, in a list.
+
+    broken: calls that fail, by name; each once.
+    luck:   asked before and after every call whether it fails there.
+    """
 
     rows: list[Row] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    luck: Callable[[str], bool] = lambda _: False
+    failures: int = 0
 
     def put(self, made: Notice, channel: str = "hook") -> None:
         self.rows.append(Row(Parcel(f"{made.id}:{channel}", made, 0, T0), channel))
@@ -53,19 +60,24 @@ class MemoryOutbox:
         return [row.parcel for row in first.values() if row.next_attempt_at <= at][:limit]
 
     async def sent(self, parcel_id: str, at: datetime) -> None:
-        self._break("sent")
-        self._row(parcel_id).state = "sent"
+        self._break(f"sent {parcel_id}")
+        row = self._row(parcel_id)
+        row.state, row.marked_at = "sent", at
+        self._break(f"sent {parcel_id}")
 
     async def failed(
         self, parcel_id: str, at: datetime, error: str, next_attempt_at: datetime
     ) -> None:
+        self._break(f"failed {parcel_id}")
         row = self._row(parcel_id)
         row.parcel = replace(row.parcel, attempts=row.parcel.attempts + 1)
-        row.error, row.next_attempt_at = error, next_attempt_at
+        row.error, row.next_attempt_at, row.marked_at = error, next_attempt_at, at
+        self._break(f"failed {parcel_id}")
 
     async def dead(self, parcel_id: str, at: datetime, error: str) -> None:
+        self._break(f"dead {parcel_id}")
         row = self._row(parcel_id)
-        row.state, row.error = "dead", error
+        row.state, row.error, row.marked_at = "dead", error, at
 
     def states(self) -> dict[str, str]:
         return {row.parcel.notice.id: row.state for row in self.rows}
@@ -74,9 +86,13 @@ class MemoryOutbox:
         return next(row for row in self.rows if row.parcel.id == parcel_id)
 
     def _break(self, call: str) -> None:
-        if call in self.broken:
-            self.broken.remove(call)
-            raise OSError("disk full")
+        name = call.partition(" ")[0]
+        if name in self.broken:
+            self.broken.remove(name)
+        elif not self.luck(call):
+            return
+        self.failures += 1
+        raise OSError("disk full")
 
 
 class Clock:
@@ -203,19 +219,132 @@ async def test_a_message_that_was_put_in_later_goes_out_when_woken() -> None:
             await until(lambda: bool(send.taken))
 
 
+class Timer:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
 async def test_five_go_at_once_and_then_one_a_turn() -> None:
-    outbox, times = MemoryOutbox(), []
+    outbox, timer, times = MemoryOutbox(), Timer(), []
 
     async def send(name: str, made: Notice) -> None:
-        times.append(asyncio.get_running_loop().time())
+        times.append(timer.now - 1000.0)
 
     for number in range(8):
         outbox.put(notice(id=f"n{number}", alert_id=f"a{number}"))
-    async with running(courier(outbox, send, per_second=20.0)):
+    made = courier(outbox, send, per_second=4.0, timer=timer, sleep=timer.sleep)
+    async with running(made):
         await until(lambda: len(times) == 8)
-    gaps = [later - earlier for earlier, later in pairwise(times)]
-    assert max(gaps[:4]) < 0.045
-    assert min(gaps[5:]) > 0.045
+    assert times == [0.0] * 5 + [0.25, 0.5, 0.75]
+
+
+async def test_each_message_is_marked_with_the_time_of_its_own() -> None:
+    outbox, wall = MemoryOutbox(), [T0]
+
+    async def send(name: str, made: Notice) -> None:
+        wall[0] += timedelta(seconds=10)
+        if made.id == "refused":
+            raise NotifyError("busy")
+
+    for name in ("first", "second", "refused"):
+        outbox.put(notice(id=name, alert_id=name))
+    async with running(courier(outbox, send, now=lambda: wall[0])):
+        await until(lambda: all(row.marked_at for row in outbox.rows))
+        marked = [row.marked_at - T0 for row in outbox.rows if row.marked_at]
+        again = outbox.rows[2].next_attempt_at - T0
+    assert [at.total_seconds() for at in marked] == [10.0, 20.0, 30.0]
+    assert again.total_seconds() == 31.0
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_an_outbox_that_fails_at_random_loses_and_doubles_nothing(seed: int) -> None:
+    chance = random.Random(seed)
+    outbox = MemoryOutbox(luck=lambda _: chance.random() < 0.3)
+    taken: list[str] = []
+
+    async def send(name: str, made: Notice) -> None:
+        if chance.random() < 0.3:
+            raise NotifyError("busy")
+        taken.append(made.id)
+
+    for number in range(40):
+        outbox.put(notice(id=f"n{number:02}", alert_id=f"a{number % 30}"))
+    async with running(courier(outbox, send)):
+        await until(lambda: set(outbox.states().values()) == {"sent"})
+    assert outbox.failures > 20
+    assert sorted(taken) == sorted(outbox.states())
+    for alert in range(30):
+        mine = [name for name in taken if int(name[1:]) % 30 == alert]
+        assert mine == sorted(mine)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_kills_and_a_failing_outbox_together_double_at_most_one_each(seed: int) -> None:
+    chance = random.Random(seed)
+    outbox = MemoryOutbox(luck=lambda _: chance.random() < 0.2)
+    taken: list[str] = []
+
+    async def send(name: str, made: Notice) -> None:
+        taken.append(made.id)
+        await asyncio.sleep(0.002)
+
+    for number in range(60):
+        outbox.put(notice(id=f"n{number:02}", alert_id=f"a{number % 20}"))
+    kills = 0
+    while "waiting" in outbox.states().values():
+        task = asyncio.create_task(courier(outbox, send).run())
+        await asyncio.sleep(0.03)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        kills += 1
+    assert set(taken) == set(outbox.states())
+    assert len(taken) - 60 <= kills + outbox.failures
+
+
+async def test_messages_that_cannot_be_marked_keep_no_other_waiting() -> None:
+    outbox = MemoryOutbox(luck=lambda call: "stuck" in call)
+    send = Script(stuck00=[NotifyError("busy")], stuck01=[NotifyError("no", permanent=True)])
+    for number in range(BATCH + 5):
+        outbox.put(notice(id=f"stuck{number:02}", alert_id=f"s{number}"))
+    for number in range(BATCH + 5):
+        outbox.put(notice(id=f"free{number:02}", alert_id=f"f{number}"))
+    async with running(courier(outbox, send)):
+        await until(lambda: sum(name.startswith("free") for name in send.taken) == BATCH + 5)
+        await until(lambda: send.tries.count("stuck00") >= 3)
+        assert len(send.taken) == len(set(send.taken))
+        assert send.tries.count("stuck01") == 1
+        outbox.luck = lambda _: False
+        await until(lambda: sum(s == "sent" for s in outbox.states().values()) == 2 * BATCH + 8)
+    assert outbox.states()["stuck01"] == "dead"
+    assert set(send.tries) == set(outbox.states())
+
+
+async def test_tries_that_cannot_be_marked_still_come_less_and_less_often() -> None:
+    outbox = MemoryOutbox(luck=lambda call: call.startswith("failed"))
+    outbox.put(notice())
+    async with running(courier(outbox, Script(n1=[NotifyError("busy")]), retry_for=60.0)):
+        await until(lambda: outbox.states()["n1"] == "dead")
+    assert outbox.failures >= 5
+    assert outbox.rows[0].parcel.attempts == 0  # none of them was marked
+
+
+async def test_what_could_not_be_marked_is_marked_when_it_stops() -> None:
+    outbox, send = MemoryOutbox(luck=lambda call: call.startswith("sent")), Script()
+    outbox.put(notice())
+    async with running(courier(outbox, send)):
+        await until(lambda: outbox.failures > 0)
+        outbox.luck = lambda _: False
+    assert outbox.states()["n1"] == "sent"
+    assert send.tries == ["n1"]
 
 
 async def test_a_channel_that_hangs_holds_up_no_other() -> None:
