@@ -146,9 +146,10 @@ async def test_stop_ends_soon_though_a_poll_hangs_and_closes_every_connection(
     await stage.schedule.stop()
     assert monotonic() - t0 < 2.0
     assert all(collector.closed for collector in stage.collectors.values())
-    count = len(stage.samples)
-    await asyncio.sleep(0.5)
-    assert len(stage.samples) == count
+    # Nothing is left that could poll again.
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert not stage.schedule._scheduler.running
+    assert stage.schedule._scheduler.get_jobs() == []
     assert "Traceback" not in caplog.text
 
 
@@ -202,11 +203,13 @@ async def test_looking_again_polls_once_more_and_only_once() -> None:
     stage = Stage([target("a", "30s")])
     async with running(stage):
         await until(lambda: len(stage.samples) == 1)
+        watch, planned = stage.schedule._watches["a"], set()
         for _ in range(5):
             stage.schedule.look_again("a", 0.05)
+            planned.add(watch.extra)
+        assert len(planned) == 1
         await until(lambda: len(stage.samples) == 2)
-        await asyncio.sleep(0.3)
-        assert len(stage.samples) == 2
+        assert watch.extra is None
         stage.schedule.look_again("a", 0.05)
         await until(lambda: len(stage.samples) == 3)
     assert stage.collectors["a"].most_at_once == 1
