@@ -1,11 +1,26 @@
-"""Any table, any range, as a DataFrame, names instead of numbers."""
+"""Any table, any range, as DataFrames, names instead of numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, or_, select
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Connection,
+    Float,
+    Integer,
+    Row,
+    Select,
+    Table,
+    or_,
+    select,
+    type_coerce,
+)
+from sqlalchemy.types import TypeEngine
 
 from store import tables
 from store.tables import Instant, ServerInstant
@@ -36,25 +51,82 @@ def export(
     since: datetime | None,
     until: datetime | None,
 ) -> pd.DataFrame:
-    """Rows of *table* (one of TABLES), oldest first; times are aware and UTC.
-
-    A session or alert belongs to a range when it overlaps it. Raises KeyError for an
-    unknown table.
-    """
+    """Rows of *table* (one of TABLES) as one frame, oldest first; see export_chunks."""
     import pandas as pd  # noqa: PLC0415  `headroom run` must not pay for pandas
 
+    chunks = list(export_chunks(connection, table, target, since, until))
+    return chunks[0] if len(chunks) == 1 else pd.concat(chunks, ignore_index=True)
+
+
+def export_chunks(
+    connection: Connection,
+    table: str,
+    target: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    *,
+    rows: int = 20_000,
+) -> Iterator[pd.DataFrame]:
+    """Rows of *table* (one of TABLES), oldest first, in frames of at most *rows*; at least one,
+    which is empty when there is nothing. All have the same columns and types.
+
+    Times are aware and UTC, in microseconds. Whole numbers are exact also where some are
+    missing: Int64 and boolean, with pandas.NA. A session or alert belongs to a range when it
+    overlaps it. Raises KeyError for an unknown table.
+    """
     if table == "alerts":
         query = _alerts(target, since, until)
     elif table == "outbox":
         query = _outbox(since, until)
     else:
         query = _of_targets(_BY_TARGET[table], target, since, until)
-    result = connection.execute(query)
-    frame = pd.DataFrame(result.all(), columns=list(result.keys()))
-    for column in query.selected_columns:
-        if isinstance(column.type, Instant | ServerInstant):
-            frame[column.name] = pd.to_datetime(frame[column.name], utc=True)
-    return frame
+    columns = {column.name: column.type for column in query.selected_columns}
+    raw = query.with_only_columns(
+        *(  # a time is made of its number for a whole column at once
+            type_coerce(column, BigInteger).label(column.name) if _scale(column.type) else column
+            for column in query.selected_columns
+        ),
+        maintain_column_froms=True,
+    )
+    result = connection.execution_options(stream_results=True).execute(raw)
+    empty = True
+    for some in result.partitions(rows):
+        empty = False
+        yield _frame(columns, some)
+    if empty:
+        yield _frame(columns, [])
+
+
+def _scale(kind: TypeEngine[Any]) -> int:
+    """How many microseconds the number of a time counts; 0: no time."""
+    if isinstance(kind, Instant):
+        return 1000
+    return 1 if isinstance(kind, ServerInstant) else 0
+
+
+def _frame(columns: Mapping[str, TypeEngine[Any]], rows: Sequence[Row[Any]]) -> pd.DataFrame:
+    import pandas as pd  # noqa: PLC0415  `headroom run` must not pay for pandas
+
+    values = zip(*rows, strict=True) if rows else ((),) * len(columns)
+    return pd.DataFrame(
+        {
+            name: _series(kind, list(found))
+            for (name, kind), found in zip(columns.items(), values, strict=True)
+        }
+    )
+
+
+def _series(kind: TypeEngine[Any], values: list[Any]) -> pd.Series[Any]:
+    import pandas as pd  # noqa: PLC0415  `headroom run` must not pay for pandas
+
+    if scale := _scale(kind):
+        whole = pd.Series([None if v is None else v * scale for v in values], dtype="Int64")
+        return pd.to_datetime(whole, unit="us", utc=True).astype("datetime64[us, UTC]")
+    if isinstance(kind, Boolean):
+        return pd.Series(values, dtype="boolean")
+    if isinstance(kind, Integer):
+        return pd.Series(values, dtype="Int64")
+    return pd.Series(values, dtype="float64" if isinstance(kind, Float) else "object")
 
 
 def _of_targets(

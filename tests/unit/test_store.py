@@ -27,7 +27,7 @@ from store import alert_log, latest, rates, retention, runs, windows
 from store.alert_log import OutboxRow
 from store.append import Appender
 from store.database import Store, StoreError
-from store.export import TABLES, export
+from store.export import TABLES, export, export_chunks
 from store.tables import metadata, to_ms
 from tests.unit.test_episodes import SESSION
 
@@ -440,6 +440,34 @@ def test_every_table_exports_with_names_instead_of_numbers(store: Store, table: 
     with store.read() as connection:
         frame = export(connection, table, "shop", T0, after(1))
     assert not {"target_id", "pool_id", "database_id", "role_id", "statement_id"} & set(frame)
+
+
+def test_an_export_comes_in_chunks_that_are_alike_and_its_numbers_are_exact(store: Store) -> None:
+    big = 2**60 + 1  # a float would not tell it from its neighbours
+
+    def counted(seconds: float, commits: int, sessions: int | None) -> Sample:
+        database = Database(
+            "shop", -1, 3, commits, 0, sessions, None, None, None, 0.5, None, after(0.000123)
+        )
+        return replace(seen(seconds), databases=(database,))
+
+    samples = [counted(s, big + s, None if s < 3 else big) for s in range(5)]
+    Appender(store).append([down(-1), *samples])
+    with store.read() as connection:
+        chunks = list(export_chunks(connection, "databases", None, None, None, rows=2))
+        whole = export(connection, "databases", None, None, None)
+        servers = export(connection, "servers", None, None, None)
+        (nothing,) = export_chunks(connection, "databases", None, after(99), None)
+    assert [len(chunk) for chunk in chunks] == [2, 2, 1]
+    assert all(list(chunk.dtypes) == list(whole.dtypes) for chunk in (*chunks, nothing))
+    assert list(nothing.columns) == list(whole.columns)
+    assert list(whole["xact_commit_total"]) == [big + s for s in range(5)]
+    assert list(whole["sessions_total"].isna()) == [True] * 3 + [False] * 2
+    assert list(whole["sessions_total"][3:]) == [big, big]
+    assert list(whole["at"]) == [after(s) for s in range(5)]
+    assert whole["stats_reset_at"][0] == after(0.000123)
+    assert list(servers["max_connections"][1:]) == [30] * 5
+    assert (str(servers["max_connections"].dtype), str(servers["up"].dtype)) == ("Int64", "boolean")
 
 
 def test_a_failed_write_keeps_nothing_and_the_next_one_works(
