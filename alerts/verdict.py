@@ -7,7 +7,7 @@ so the list runs from "nothing can be known" over "somebody waits" to "somebody 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from alerts.blocking import chains
@@ -29,7 +29,7 @@ from alerts.wording import (
 )
 from model.alerting import Finding, Severity, Verdict
 from model.rules import Rules
-from model.samples import Sample, Session
+from model.samples import LockWait, Sample, Session
 from model.targets import Target
 
 LOCK_WAIT = 1.0  # seconds; shorter lock waits are daily business
@@ -219,9 +219,10 @@ def lock_chain(system: System) -> Verdict | None:
         sessions = visible_sessions(sample) or ()
         found = chains(sessions)
         by_pid = {s.pid: s for s in sessions}
+        waits = {wait.pid: wait for wait in sample.lock_waits or ()}
         for root in found.roots():
             blocked = [by_pid[pid] for pid in found.blocked(root) if pid in by_pid]
-            longest = max((s.statement_seconds or 0.0 for s in blocked), default=0.0)
+            longest = max((_lock_wait(s, waits) for s in blocked), default=0.0)
             if longest < LOCK_WAIT:
                 continue
             holder = by_pid.get(root)
@@ -235,13 +236,26 @@ def lock_chain(system: System) -> Verdict | None:
             return Verdict(
                 "locks",
                 "lock_chain",
-                f"{count} for locks that {whose}.",
+                f"{count} for {_locks(found.holds_up[root], waits)} that {whose}.",
                 Severity.CRITICAL if len(blocked) >= MANY_BLOCKED else Severity.WARNING,
                 (f"The longest wait lasts {seconds(longest)}.",),
                 _lock_advice(root, holder),
                 culprit(holder, age_of(holder)) if holder else None,
             )
     return None
+
+
+def _lock_wait(session: Session, waits: Mapping[int, LockWait]) -> float:
+    """Seconds that *session* has waited for its lock; of its statement where nobody says more."""
+    wait = waits.get(session.pid)
+    return wait.wait_seconds if wait is not None else session.statement_seconds or 0.0
+
+
+def _locks(pids: Iterable[int], waits: Mapping[int, LockWait]) -> str:
+    """ "locks on public.orders", if all who wait for the root itself wait for that table."""
+    tables = {waits[pid].relation if pid in waits else None for pid in pids}
+    table = tables.pop() if len(tables) == 1 else None
+    return f"locks on {name(table)}" if table else "locks"
 
 
 def _lock_advice(root: int, holder: Session | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from alerts.verdict import CAUSES, HEALTHY, System, verdict
 from alerts.view import FULL, Window
 from model.alerting import Severity, Verdict
 from model.rules import Rules
-from model.samples import Failure, PoolDatabase, Sample
+from model.samples import Failure, LockWait, PoolDatabase, Sample
 from tests.alert_samples import (
     POOL,
     SHOP,
+    T0,
     failed,
     pool,
     pool_sample,
@@ -199,6 +201,32 @@ def test_a_lock_chain_names_its_root() -> None:
         "3 sessions wait for locks that pid 7 (application admin, role app) holds; "
         "it has been idle in transaction for 50 s."
     )
+
+
+def lock_wait(pid: int, seconds: float, relation: str | None = "public.orders") -> LockWait:
+    return LockWait(pid, T0, (7,), 7, 1, False, "relation", "RowExclusiveLock", relation, seconds)
+
+
+@pytest.mark.parametrize(
+    ("waits", "words"),
+    [
+        ((lock_wait(100, 4), lock_wait(101, 2), lock_wait(102, 3)), "for locks on public.orders"),
+        ((lock_wait(100, 4), lock_wait(101, 2, "b"), lock_wait(102, 3)), "for locks that"),
+        ((lock_wait(100, 4, None), lock_wait(101, 2), lock_wait(102, 3)), "for locks that"),
+    ],
+    ids=["one table", "two tables", "not known"],
+)
+def test_a_lock_chain_says_which_table_and_how_long_the_lock_is_waited_for(
+    waits: tuple[LockWait, ...], words: str
+) -> None:
+    said = say(replace(server_sample(0, (*BLOCKED, ROOT)), lock_waits=waits))
+    assert words in said.sentence
+    assert said.evidence == ("The longest wait lasts 4 s.",)  # the statements run for 30 s
+
+
+def test_a_long_statement_that_waits_for_a_lock_only_now_is_no_lock_chain() -> None:
+    waits = tuple(lock_wait(100 + i, 0.2) for i in range(3))
+    assert say(replace(server_sample(0, (*BLOCKED, ROOT)), lock_waits=waits)).cause == "healthy"
 
 
 def test_a_circle_of_lock_waits_ends() -> None:
