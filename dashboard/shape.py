@@ -17,6 +17,7 @@ from model.config import Config
 from model.rules import Rules
 from model.targets import POOLERS, PRODUCTS, Target
 from store.latest import TargetNow
+from store.size import StoreSize
 
 
 class Status(StrEnum):
@@ -323,6 +324,17 @@ def _pooler_line(
         servers_busy=busy,
         servers=None if busy is None or free is None else busy + free,
     )
+
+
+def kept(size: StoreSize, now: datetime) -> str:
+    """One line about the store: how big it is and will be, and how far back it goes."""
+    parts = [f"Store {words.size(size.used_bytes)}"]
+    if size.forecast_bytes is not None:
+        parts.append(f"about {words.size(size.forecast_bytes)} when samples begin to be forgotten")
+    if size.oldest_at is not None:
+        back = max((now - size.oldest_at).total_seconds(), 0.0)
+        parts.append(f"oldest sample {words.age(float(round(back)))} ago")
+    return " · ".join(parts)
 
 
 def figures(system: System, rules: Rules) -> list[Figure]:

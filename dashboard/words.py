@@ -51,6 +51,20 @@ def plural(number: int, one: str, many: str | None = None) -> str:
     return f"{count(number)} {one if number == 1 else many or one + 's'}"
 
 
+def size(number: float) -> str:
+    """Bytes as people say them, decimal as disks are sold.
+
+    >>> size(999), size(41_200_000), size(3_140_000_000)
+    ('999 B', '41 MB', '3.1 GB')
+    """
+    value, unit = float(number), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.1f} {unit}" if value < 10 and unit != "B" else f"{value:.0f} {unit}"
+
+
 def clock(at: datetime) -> str:
     """A moment of the past, UTC, to the second.
 

@@ -9,6 +9,7 @@ windows.py     samples out, as pandas frames bucketed to a chart's width, gaps m
 rates.py       counters as rates, service time and time in the queue
 spans.py       where rows begin and end, found by their keys
 links.py       who works for whom: clients of a pooler and the sessions behind them
+locks.py       who waited for which lock, behind whom, at any moment
 runs.py        the lives of `headroom run`, whose gaps are ours
 latest.py      the present: last sample, open sessions, alerts, verdicts
 export.py      any table, any range, as a frame

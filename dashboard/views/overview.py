@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,12 +11,14 @@ import streamlit as st
 from dashboard import cards
 from dashboard.live.component import live_board
 from dashboard.panels import PANELS, choose
-from dashboard.shape import Health, Status, System, systems
+from dashboard.shape import Health, Status, System, kept, systems
 from dashboard.source import Source
 from dashboard.span import DEFAULT_RANGE, parse_span
 from dashboard.views.page import read_or_say, source_or_stop
 from dashboard.words import literal, old, plural
+from store.database import StoreError
 from store.latest import alerts_now, targets_now
+from store.size import store_size
 
 REFRESH = 2  # seconds
 _ON_A_ROW = 3  # cards
@@ -33,6 +36,7 @@ def show(target_page: Any) -> None:
         first = [p for p in panels if p.name in ("connections", "waiters", "statements")]
         span = parse_span({"range": DEFAULT_RANGE}, datetime.now(UTC))
         live_board(servers[0].name, first or [PANELS["connections"]], span, key="overview-board")
+    _footer(source)
 
 
 @st.fragment(run_every=REFRESH)
@@ -55,6 +59,15 @@ def _fleet(source: Source, target_page: Any) -> None:
                     query_params={"target": system.name},
                 )
                 st.html(cards.card(system, said=len(found) > 1))
+
+
+@st.fragment(run_every=60)
+def _footer(source: Source) -> None:
+    """How much is kept, and how far back."""
+    keep = source.config.store
+    with contextlib.suppress(StoreError):  # the page above has said it
+        size = store_size(source.store, keep.keep_samples, keep.max_size)
+        st.caption(kept(size, datetime.now(UTC)))
 
 
 def _verdict(found: list[System], source: Source) -> None:

@@ -16,10 +16,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from tests.acceptance.charts import BOARD, DRAWN, after_updates, newest, x_range, zoom
-from tests.filled_store import Filler, write_config
+from tests.filled_store import BILLING, CONFIG, OTHERS, Filler, write_config
 from tests.lab import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,12 +27,22 @@ SECOND = timedelta(seconds=1)
 
 pytestmark = pytest.mark.browser
 
+# A second server, which never answers.
+_HIDDEN = (
+    "version role max_connections ordinary_capacity slots_used active idle idle_in_transaction "
+    "idle_in_transaction_aborted other_states blocked wait_cpu wait_lock wait_lwlock wait_io "
+    "wait_client wait_other longest_statement_seconds longest_transaction_seconds "
+    "longest_idle_in_transaction_seconds"
+)
+_REFUSED = {"target_id": BILLING, "up": False, "failure": "unreachable", "reason": "refused"}
+DOWN = dict.fromkeys(_HIDDEN.split()) | _REFUSED
+
 
 class Dashboard:
     """A dashboard process that can be stopped and started again on its port."""
 
-    def __init__(self, folder: Path) -> None:
-        self.config = write_config(folder)
+    def __init__(self, folder: Path, text: str = CONFIG) -> None:
+        self.config = write_config(folder, text)
         self.log = folder / "dashboard.log"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -73,6 +83,8 @@ class Feeder:
         now = datetime.now(UTC)
         self.filler.servers([(now - i * SECOND, {"active": 5}) for i in range(300, 0, -1)])
         self.filler.poolers([(now - i * SECOND, 0, 0.0) for i in range(300, 0, -1)])
+        self.filler.target(BILLING, "billing", "postgresql")
+        self.filler.servers([(now - i * SECOND, DOWN) for i in range(300, 0, -1)])
         self.stopped = threading.Event()
         self.silent = threading.Event()
         self.thread = threading.Thread(target=self._run)
@@ -102,6 +114,15 @@ def feeder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Fee
 @pytest.fixture(scope="module")
 def dashboard(feeder: tuple[Path, Feeder]) -> Iterator[Dashboard]:
     running = Dashboard(feeder[0])
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def two_servers(feeder: tuple[Path, Feeder], tmp_path: Path) -> Iterator[Dashboard]:
+    """A dashboard over the same store that knows both servers."""
+    text = CONFIG.replace("headroom.db", str(feeder[0] / "headroom.db")) + OTHERS
+    running = Dashboard(tmp_path, text)
     yield running
     running.stop()
 
@@ -252,3 +273,86 @@ def test_a_phone_shows_it_without_scrolling_sideways(
         assert plot["x"] >= 0
         assert plot["x"] + plot["width"] <= 390
     context.close()
+
+
+def choose_target(page: Page, name: str) -> None:
+    page.locator('[data-testid="stSelectbox"]').first.click()
+    page.get_by_role("option", name=name, exact=True).click()
+    page.wait_for_url(f"**target={name}*")
+
+
+def test_another_target_shows_nothing_of_the_one_before(
+    browser: Browser, two_servers: Dashboard
+) -> None:
+    page = browser.new_page()
+    page.goto(f"{two_servers.url}/target?target=shop")
+    page.wait_for_selector(DRAWN, timeout=30_000)
+    panel = page.locator('[data-panel="connections"]')
+    expect(panel.locator(".hr-note")).to_contain_text("ordinary capacity 97")
+    page.evaluate("window.board = document.querySelector('.hr-board')")
+    choose_target(page, "billing")
+    expect(panel.locator(".hr-empty")).to_contain_text("no answer in this range", timeout=15_000)
+    assert page.evaluate("document.querySelector('.hr-board') === window.board"), "made anew"
+    expect(panel.locator(".hr-note")).not_to_contain_text("ordinary capacity")
+    choose_target(page, "shop")
+    expect(panel.locator(".hr-note")).to_contain_text("ordinary capacity 97", timeout=15_000)
+    page.close()
+
+
+def test_an_update_leaves_no_listener_behind(browser: Browser, dashboard: Dashboard) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.add_init_script("""window.listeners = 0;
+        for (const [name, step] of [["addEventListener", 1], ["removeEventListener", -1]]) {
+            const real = AbortSignal.prototype[name];
+            AbortSignal.prototype[name] = function (...given) {
+                window.listeners += step;
+                return real.apply(this, given);
+            };
+        }""")
+    page.goto(f"{dashboard.url}/target?target=shop")
+    page.wait_for_selector(DRAWN, timeout=30_000)
+    after_updates(page, 1)
+    before = page.evaluate("window.listeners")
+    after_updates(page, 6)
+    assert page.evaluate("window.listeners") <= before + 1
+    context.close()
+
+
+def test_the_legend_is_used_with_the_keyboard_and_values_are_read_aloud(page: Page) -> None:
+    panel = page.locator('[data-panel="connections"]')
+    item = panel.get_by_role("button", name="idle in transaction")
+    expect(item).to_have_attribute("aria-pressed", "true")
+    item.focus()
+    page.keyboard.press("Enter")
+    expect(item).to_have_attribute("aria-pressed", "false")
+    page.keyboard.press("Enter")
+    expect(item).to_have_attribute("aria-pressed", "true")
+    spoken = panel.locator(".js-plotly-plot").get_attribute("aria-label") or ""
+    assert spoken.startswith("Connections by state, active ")
+    assert "idle 20" in spoken
+
+
+def test_a_range_that_has_not_ended_stands_still_and_fills(
+    browser: Browser, dashboard: Dashboard
+) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    span = [(now + timedelta(minutes=m)).isoformat().replace("+00:00", "Z") for m in (-3, 3)]
+    page = browser.new_page()
+    page.goto(f"{dashboard.url}/target?target=shop&from={span[0]}&to={span[1]}")
+    page.wait_for_selector(DRAWN, timeout=30_000)
+    shown, before = x_range(page), newest(page)
+    assert shown == [datetime.fromisoformat(at).timestamp() * 1000 for at in span]
+    after_updates(page, 2)
+    assert newest(page) > before
+    assert x_range(page) == shown
+    page.close()
+
+
+def test_a_long_range_says_what_its_points_are(browser: Browser, dashboard: Dashboard) -> None:
+    page = browser.new_page()
+    page.goto(f"{dashboard.url}/target?target=shop&range=24h")
+    page.wait_for_selector(DRAWN, timeout=30_000)
+    detail = page.locator('[data-panel="statements"] .hr-detail')
+    expect(detail).to_have_text("2 min peaks")
+    page.close()

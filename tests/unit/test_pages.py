@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, get_args
+from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy import insert
 from streamlit.testing.v1 import AppTest
 
 from dashboard import source
+from dashboard.views import sessions, time_range
+from dashboard.views import target as target_view
 from model.alerting import Severity
-from tests.filled_store import CONFIG, HOSTILE, Filler, write_config
+from model.targets import Kind
+from store import tables
+from store.database import Store, StoreError
+from tests.filled_store import CONFIG, HOSTILE, POOLER, SHOP, Filler, write_config
 
 APP = Path(__file__).resolve().parents[2] / "dashboard" / "app.py"
 TARGET = "from dashboard.views import target\ntarget.show()\n"
@@ -97,11 +105,11 @@ def target(**params: str) -> AppTest:
 
 
 def said(page: AppTest) -> str:
-    """All HTML and text of a page."""
+    """All HTML and text of a page, as people read it."""
     parts = [element.proto.body for element in page.get("html")]
     for kind in ("info", "warning", "error", "code", "caption", "text", "markdown"):
         parts += [element.value for element in page.get(kind)]
-    return "\n".join(parts)
+    return "\n".join(parts).replace("\\", "")
 
 
 @pytest.mark.parametrize(("situation", "sentence"), SITUATIONS)
@@ -192,7 +200,7 @@ def test_choosing_a_range_writes_it_into_the_url(folder: Path) -> None:
 def test_a_range_that_cannot_be_read_is_said_and_the_page_goes_on(folder: Path) -> None:
     healthy(folder)
     page = target(target="shop", range="1y")
-    assert "choose one of 5m" in said(page).replace("\\", "")
+    assert "choose one of 5m" in said(page)
     assert page.get("bidi_component")
 
 
@@ -219,3 +227,297 @@ def test_the_table_shows_everybody_on_request(folder: Path) -> None:
     assert page.dataframe[0].value["pid"].to_list() == [1]
     page.toggle(key="all-sessions").set_value(True).run()
     assert sorted(page.dataframe[0].value["pid"]) == [1, 9]
+
+
+def moment(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+@pytest.mark.parametrize("filled", [True, False])
+def test_every_kind_of_target_has_its_pages(folder: Path, kind: str, filled: bool) -> None:
+    name, text = "shop-pool", CONFIG.replace('"pgbouncer"', f'"{kind}"')
+    if kind == "postgresql":
+        name, text = "shop", CONFIG
+    write_config(folder, text)
+    if filled:
+        on_fire(folder)
+    else:
+        migrated(folder)
+    for page in (target(target=name), target(target="shop"), overview()):
+        assert not page.exception
+        assert not page.error
+    assert target(target=name).get("bidi_component")
+
+
+def pids(page: AppTest) -> list[int]:
+    found = [table.value for table in page.dataframe if "blocked by" in table.value.columns]
+    return found[0]["pid"].to_list() if found else []
+
+
+def test_a_link_into_the_present_shows_who_is_connected_and_its_chart_moves(folder: Path) -> None:
+    filler = healthy(folder)
+    filler.session(77, now() - 50 * SECOND)
+    filler.server(now())
+    filler.store.close()
+    span = {
+        "from_": moment(now() - timedelta(minutes=5)),
+        "to": moment(now() + timedelta(minutes=5)),
+    }
+    page = target(target="shop", **span)
+    assert not page.exception
+    assert pids(page) == [77, 1]
+    assert page.slider[0].max / 1e6 <= now().timestamp()
+    assert '"grows":true' in page.get("bidi_component")[0].proto.json.replace(" ", "")
+    later = target(target="shop", **span, at=moment(now() + timedelta(minutes=5)))
+    assert pids(later) == [77, 1]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said_"),
+    [
+        ({"active": None, "degraded": "pg_monitor is missing"}, "Not known: pg_monitor is missing"),
+        ({"active": None}, "Not known: the server does not show its sessions"),
+    ],
+)
+def test_sessions_that_are_hidden_are_not_known(folder: Path, changed, said_) -> None:
+    filler = Filler(folder)
+    filler.server(now(), **changed)
+    filler.store.close()
+    page = target(target="shop")
+    assert said_ in said(page)
+    assert "No session." not in said(page)
+
+
+def test_who_is_connected_to_a_server_that_was_never_reached_is_not_known(folder: Path) -> None:
+    filler = Filler(folder)
+    filler.server_down(now(), "password authentication failed", "authentication")
+    filler.store.close()
+    page = target(target="shop")
+    assert "Not known: password authentication failed" in said(page)
+    assert "No session." not in said(page)
+
+
+def test_who_was_connected_when_nobody_looked_is_not_known(folder: Path) -> None:
+    filler = Filler(folder)
+    killed = now().replace(microsecond=0) - timedelta(minutes=50)
+    filler.servers([(killed - i * SECOND, {}) for i in range(10)])
+    filler.session(1, killed - 8 * SECOND)
+    filler.store.close()
+    span = {"from_": moment(killed - timedelta(minutes=5)), "to": moment(now())}
+    page = target(target="shop", **span, at=moment(killed + timedelta(minutes=30)))
+    assert "Not known: the last poll was 30 min before" in said(page)
+    assert "as last seen" in said(page)
+    known = target(target="shop", **span, at=moment(killed))
+    assert "Not known" not in said(known)
+    assert pids(known) == [1]
+
+
+def test_old_pools_are_said_to_be_old(folder: Path) -> None:
+    filler = Filler(folder)
+    filler.pooler(now() - timedelta(hours=2), 24, 6.1)
+    filler.store.close()
+    page = target(target="shop-pool")
+    assert "**Pools as last seen" in said(page)
+    assert "nobody has polled since" in said(page)
+
+
+def test_fresh_waiters_do_not_make_an_old_server_look_fresh(folder: Path) -> None:
+    filler = Filler(folder)
+    filler.server(now() - timedelta(hours=2))
+    filler.pooler(now(), 24, 6.1)
+    filler.verdict(now(), "24 clients wait", Severity.CRITICAL, target_id=POOLER)
+    filler.store.close()
+    for page in (target(target="shop"), overview()):
+        assert "24 clients wait" in said(page)
+        assert "hd-old" in said(page)
+        assert "data 2 h old" in said(page)
+
+
+def test_each_page_says_that_the_store_cannot_be_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy(folder)
+    real, calls = Store.read, []
+
+    def broken(self: Store) -> Any:
+        calls.append(1)
+        raise StoreError("the disk is gone")
+
+    span = {"from_": moment(now() - timedelta(minutes=5)), "to": moment(now())}
+    for page in (
+        lambda: target(target="shop"),
+        lambda: target(target="shop", **span),
+        lambda: target(target="shop-pool"),
+        target,
+        overview,
+    ):
+        monkeypatch.setattr(Store, "read", broken)
+        found = page()
+        assert not found.exception
+        assert any("the disk is gone" in error.value for error in found.error)
+        monkeypatch.setattr(Store, "read", real)
+    assert calls
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        # Clocks in Berlin went from 03:00 back to 02:00 at 01:00 UTC.
+        ("2025-10-26T00:50:00Z", "2025-10-26T01:10:00Z"),
+        ("2025-10-26T00:30:00Z", "2025-10-26T01:30:00Z"),
+        ("2025-03-30T00:50:00Z", "2025-03-30T01:10:00Z"),
+        ("2025-03-30T00:50:00Z", "2025-03-30T00:50:00.500Z"),
+    ],
+)
+def test_a_range_in_which_clocks_change_has_its_sessions(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, start: str, end: str
+) -> None:
+    for module in (sessions, time_range, target_view):
+        monkeypatch.setattr(module, "viewer_zone", lambda: ZoneInfo("Europe/Berlin"))
+    healthy(folder)
+    page = target(target="shop", from_=start, to=end)
+    assert not page.exception
+    if page.slider:
+        first = datetime.fromtimestamp(page.slider[0].min / 1e6, UTC).replace(tzinfo=None)
+        page.slider[0].set_value(first + timedelta(minutes=15)).run()
+        assert not page.exception
+        later = datetime.fromisoformat(start) + timedelta(minutes=15)
+        assert page.query_params["at"] == moment(later)
+
+
+class Clock(datetime):
+    """The pages' clock, where a test sets it."""
+
+    at: datetime
+
+    @classmethod
+    def now(cls, tz: Any = None) -> datetime:
+        return cls.at
+
+
+def test_what_was_typed_stays_while_the_page_moves_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy(folder)
+    monkeypatch.setattr(target_view, "datetime", Clock)
+    Clock.at = datetime(2026, 11, 22, 14, 7, 50, tzinfo=UTC)
+    page = target(target="shop")
+    before = [(field.proto.id, field.value) for field in page.text_input]
+    assert [value for _, value in before] == ["2026-11-22 13:52:50", "2026-11-22 14:07:50"]
+    # Until it is sent, what is typed is in the browser only; it stays there as long as the
+    # field is the same one with the same content.
+    Clock.at += timedelta(seconds=15)
+    page.run()
+    assert [(field.proto.id, field.value) for field in page.text_input] == before
+    page.text_input[0].set_value("2026-11-22 03:00:07")
+    page.button[0].click().run()
+    assert page.query_params["from"] == "2026-11-22T03:00:07Z"
+    assert page.query_params["to"] == "2026-11-22T14:07:50Z"
+
+
+def test_the_tick_follows_its_session_when_the_order_changes(folder: Path) -> None:
+    filler = healthy(folder)
+    started = now() - 20 * SECOND
+    filler.session(5, started, statement="SELECT '\u202e'")
+    filler.server(now())
+    page = AppTest.from_string(TARGET, default_timeout=20)
+    page.query_params["target"] = "shop"
+    page.session_state["chosen-session"] = f"5@{(started - timedelta(minutes=5)).isoformat()}"
+    page.run()
+
+    def place() -> tuple[int, str]:
+        table = next(t for t in page.dataframe if "blocked by" in t.value.columns)
+        return table.value["pid"].to_list().index(5), table.proto.id
+
+    first, before = place()
+    assert first == 0
+    assert "SELECT '�'" in said(page)
+    filler.session(6, now() - 90 * SECOND)  # is longer there, so it comes first
+    filler.store.close()
+    page.run()
+    second, after = place()
+    assert second == 1
+    assert before != after, "the tick stays on a row that is another session's now"
+
+
+def test_who_waits_for_whom_is_shown_only_when_somebody_waits(folder: Path) -> None:
+    filler = on_fire(folder)
+    assert "Who waits for whom" not in said(target(target="shop"))
+    wait = {
+        "target_id": SHOP,
+        "started_at": now() - 9 * SECOND,
+        "pid": 3,
+        "backend_start": now() - timedelta(hours=1),
+        "blocked_by": "2",
+        "root": 2,
+        "depth": 1,
+        "soft": False,
+        "lock_type": "relation",
+        "mode": "AccessExclusiveLock",
+        "relation": HOSTILE,
+        "waited_seconds": 1.0,
+    }
+    with filler.store.write(durable=False) as c:
+        c.execute(insert(tables.lock_wait).values(wait))
+    filler.server(now())
+    filler.store.close()
+    page = target(target="shop")
+    assert not page.exception
+    assert "Who waits for whom" in said(page)
+    tree = next(t.value for t in page.dataframe if "who" in t.value.columns)
+    assert tree["who"].to_list() == ["2", "└ 3"]
+    assert 9.5 < tree["waits"][1] < 13
+    span = {"from_": moment(now() - timedelta(minutes=1)), "to": moment(now())}
+    then = target(target="shop", **span, at=moment(now() - 20 * SECOND))
+    assert "Who waits for whom" not in said(then)
+
+
+@pytest.mark.parametrize("name", ["shop", "shop-pool"])
+def test_the_chain_is_shown_on_both_ends_when_there_are_links(folder: Path, name: str) -> None:
+    filler = healthy(folder)
+    link = {
+        "target_id": POOLER,
+        "started_at": now() - 2 * SECOND,
+        "client_id": "1",
+        "client": "10.0.3.7:51512",
+        "application": HOSTILE,
+        "database": "shop",
+        "user": "app",
+        "state": "active",
+        "backend_pid": 1,
+    }
+    assert "Client → pool → backend" not in said(target(target=name))
+    with filler.store.write(durable=False) as c:
+        c.execute(insert(tables.client_link).values(link))
+    filler.server(now())
+    filler.pooler(now())
+    filler.store.close()
+    page = target(target=name)
+    assert not page.exception
+    table = next(t.value for t in page.dataframe if "backend" in t.value.columns)
+    assert table.iloc[0]["pool"] == "shop/app"
+    assert table.iloc[0]["state"] == "active"
+
+
+@pytest.mark.parametrize(("range_", "title"), [("5m", "last 1 d"), ("7d", "last 7 d")])
+def test_the_title_of_the_alerts_says_their_range(folder: Path, range_: str, title: str) -> None:
+    healthy(folder)
+    assert f"**Alerts** :small[{title}]" in said(target(target="shop", range=range_))
+
+
+def test_sessions_are_counted_by_group(folder: Path) -> None:
+    on_fire(folder)
+    page = target(target="shop")
+    group = next(t.value for t in page.dataframe if "all" in t.value.columns)
+    assert group["all"].sum() == 3
+
+
+def test_the_overview_says_how_much_is_kept(folder: Path) -> None:
+    filler = healthy(folder)
+    filler.server(now() - timedelta(days=6))
+    filler.store.close()
+    page = overview()
+    [line] = [c.value for c in page.caption if c.value.startswith("Store ")]
+    assert "when samples begin to be forgotten" in line
+    assert line.endswith("oldest sample 6 d ago")
