@@ -65,7 +65,7 @@ def export_chunks(
     since: datetime | None,
     until: datetime | None,
     *,
-    rows: int = 20_000,
+    rows: int = 5_000,
 ) -> Iterator[pd.DataFrame]:
     """Rows of *table* (one of TABLES), oldest first, in frames of at most *rows*; at least one,
     which is empty when there is nothing. All have the same columns and types.

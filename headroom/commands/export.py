@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from headroom.moments import moment_argument
 from model.config import Config
@@ -33,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def command(args: argparse.Namespace, config: Config) -> int:
     """Write the rows. Returns 1 when there is nothing to read from."""
     from store.database import Store, StoreError
-    from store.export import export
+    from store.export import export_chunks
 
     if args.since and args.until and args.since >= args.until:
         print("--since is not before --until; nothing lies between them", file=sys.stderr)
@@ -45,33 +47,87 @@ def command(args: argparse.Namespace, config: Config) -> int:
     try:
         with Store(config.store.url) as store:
             store.require_current()
-            with store.read() as connection:
-                frame = export(connection, args.table, args.target, args.since, args.until)
+            with store.read() as connection, _output(args.output) as file:
+                chunks = export_chunks(connection, args.table, args.target, args.since, args.until)
+                rows = _WRITERS[args.format](chunks, file)
+                file.flush()
     except StoreError as error:
         print(error, file=sys.stderr)
         return 1
-    data = _encode(frame, args.format)
+    except OSError as error:
+        if args.output is None:
+            raise
+        print(f"{args.output}: cannot be written: {error.strerror}", file=sys.stderr)
+        return 1
     if args.output:
-        try:
-            args.output.write_bytes(data)
-        except OSError as error:
-            print(f"{args.output}: cannot be written: {error.strerror}", file=sys.stderr)
-            return 1
-        print(f"{len(frame)} rows written to {args.output}", file=sys.stderr)
-    else:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        print(f"{rows} rows written to {args.output}", file=sys.stderr)
     return 0
 
 
-def _encode(frame: pd.DataFrame, format_: str) -> bytes:
-    if format_ == "parquet":
-        return frame.to_parquet(index=False)
-    if format_ == "json":
-        text = frame.to_json(orient="records", date_format="iso", date_unit="ms") or "[]"
-        return (text + "\n").encode()
-    safe = frame.map(lambda cell: f"'{cell}" if _is_formula(cell) else cell)
-    return str(safe.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ")).encode()
+def _output(path: Path | None) -> contextlib.AbstractContextManager[BinaryIO]:
+    return contextlib.nullcontext(sys.stdout.buffer) if path is None else path.open("wb")
+
+
+# A week of many targets does not fit into memory: each writes one chunk after the other, and
+# returns how many rows there were.
+
+
+def _write_csv(chunks: Iterable[pd.DataFrame], file: BinaryIO) -> int:
+    rows = 0
+    for number, chunk in enumerate(chunks):
+        for name in chunk.select_dtypes("object"):
+            chunk[name] = [f"'{cell}" if _is_formula(cell) else cell for cell in chunk[name]]
+        text = chunk.to_csv(index=False, header=number == 0, date_format="%Y-%m-%dT%H:%M:%S.%fZ")
+        file.write(str(text).encode())
+        rows += len(chunk)
+    return rows
+
+
+def _write_json(chunks: Iterable[pd.DataFrame], file: BinaryIO) -> int:
+    rows = 0
+    file.write(b"[")
+    for chunk in chunks:
+        text = chunk.to_json(orient="records", date_format="iso", date_unit="ms") or "[]"
+        if rows and len(chunk):
+            file.write(b",")
+        file.write(text.strip()[1:-1].encode())
+        rows += len(chunk)
+    file.write(b"]\n")
+    return rows
+
+
+def _write_parquet(chunks: Iterable[pd.DataFrame], file: BinaryIO) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {
+        "Int64": pa.int64(),
+        "boolean": pa.bool_(),
+        "float64": pa.float64(),
+        "object": pa.string(),  # said here: a chunk without any text would say "null"
+    }
+    rows, writer = 0, None
+    for chunk in chunks:
+        if writer is None:
+            schema = pa.schema(
+                [
+                    (name, kinds.get(str(kind), pa.timestamp("us", tz="UTC")))
+                    for name, kind in chunk.dtypes.items()
+                ]
+            )
+            writer = pq.ParquetWriter(file, schema)
+        writer.write_table(pa.Table.from_pandas(chunk, schema=schema, preserve_index=False))
+        rows += len(chunk)
+    if writer is not None:
+        writer.close()
+    return rows
+
+
+_WRITERS: dict[str, Callable[[Iterable[pd.DataFrame], BinaryIO], int]] = {
+    "csv": _write_csv,
+    "json": _write_json,
+    "parquet": _write_parquet,
+}
 
 
 def _is_formula(cell: object) -> bool:
