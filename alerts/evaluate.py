@@ -11,7 +11,7 @@ from functools import partial
 from alerts.link import iso, link_to
 from alerts.notifying import channels_for, inhibited_by, reason_to_notify, worst_told
 from alerts.rules.registry import BY_NAME, RULES, Rule, judge
-from alerts.state import notice_id, step
+from alerts.state import notice_id, resolve, step
 from alerts.verdict import System, stale, verdict
 from alerts.view import View, Window
 from model.alerting import Alert, AlertKey, AlertState, Judgement, Notice, Reason, Verdict
@@ -213,9 +213,7 @@ class Evaluator:
             keep = timedelta(seconds=self._config.rules.settings(key.rule).keep_firing_for)
             if at - alert.clear_since >= keep:
                 del active[key]
-                ended.append(
-                    replace(alert, state=AlertState.INACTIVE, resolved_at=at, clear_since=None)
-                )
+                ended.append(resolve(alert, at))
         return ended
 
     def _lose_sight(self, target: str, since: datetime) -> None:

@@ -24,7 +24,8 @@ def reason_to_notify(alert: Alert, repeat_interval: float, at: datetime) -> Reas
     if alert.state is not AlertState.FIRING:
         return None
     if alert.notified_at is None:
-        return Reason.FIRING
+        # One that was held back until its trouble was over is not news any more.
+        return Reason.FIRING if alert.clear_since is None else None
     told = alert.notified_severity
     if told is None or alert.severity.rank > told.rank:
         return Reason.WORSE
@@ -45,8 +46,8 @@ def worst_told(alert: Alert) -> Severity:
 def inhibited_by(alert: Alert, active: Iterable[Alert]) -> AlertKey | None:
     """The firing alert because of which *alert* is not told; None if it is told.
 
-    It keeps its state, and is told when the other one ends and it still fires. "Resolved"
-    is never held back.
+    It keeps its state, and is told when the other one ends and its trouble is still there.
+    "Resolved" is never held back.
     """
     if alert.state is AlertState.INACTIVE:
         return None

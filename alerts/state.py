@@ -89,7 +89,16 @@ def _miss(alert: Alert, at: datetime, keep_firing_for: float) -> Alert:
         clear_since = alert.clear_since or at
         if at - clear_since < timedelta(seconds=keep_firing_for):
             return replace(alert, clear_since=clear_since)
-    return replace(alert, state=AlertState.INACTIVE, resolved_at=at, clear_since=None)
+    return resolve(alert, at)
+
+
+def resolve(alert: Alert, at: datetime) -> Alert:
+    """*alert*, ended at *at*. History remembers it as bad as it was told."""
+    told = alert.notified_severity
+    worst = told if told is not None and told.rank > alert.severity.rank else alert.severity
+    return replace(
+        alert, state=AlertState.INACTIVE, severity=worst, resolved_at=at, clear_since=None
+    )
 
 
 def alert_id(key: AlertKey, since: datetime) -> str:

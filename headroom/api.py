@@ -145,7 +145,9 @@ class _EngineMetrics(Collector):
             "headroom_judging_seconds", "Time spent judging samples.", engine.observe_seconds_total
         )
         yield CounterMetricFamily(
-            "headroom_judging_failed", "Samples that could not be judged.", engine.judging_failures
+            "headroom_judging_failed",
+            "Rules and verdicts that failed on a sample.",
+            engine.judging_failures_total,
         )
         yield GaugeMetricFamily("headroom_alerts_firing", "Alerts that fire.", engine.firing())
         writer = engine.health(datetime.now(UTC)).writer

@@ -62,7 +62,7 @@ class Engine:
         self._writer: Writer | None = None
         self._started_at = datetime.now(UTC)
         self._observe_seconds = 0.0
-        self.judging_failures = 0
+        self._judging_failures = 0
         self.failed: str | None = None  # why we cannot go on, in words
         self._stop: asyncio.Event | None = None
 
@@ -118,14 +118,19 @@ class Engine:
             seconds=10
         ):
             problems.append(f"the store takes nothing; {written.waiting} entries wait")
-        if self.judging_failures:
-            problems.append(f"judging failed {self.judging_failures} times; see the log")
+        if self.judging_failures_total:
+            problems.append(f"judging failed {self.judging_failures_total} times; see the log")
         return Health(tuple(problems), self._started_at, newest, written)
 
     def store_size(self) -> StoreSize:
         """How big the store is and will be. Raises StoreError."""
         keep = self.config.store
         return store_size(self.store, keep.keep_samples, keep.max_size)
+
+    @property
+    def judging_failures_total(self) -> int:
+        """How often a rule, a verdict or a whole judgement failed."""
+        return self._judging_failures + self._evaluator.failures_total
 
     @property
     def observe_seconds_total(self) -> float:
@@ -139,7 +144,7 @@ class Engine:
         try:
             decision = self._evaluator.observe(sample)
         except Exception:
-            self.judging_failures += 1
+            self._judging_failures += 1
             _log.exception("%s: judging a sample failed", sample.target)
             return
         finally:
@@ -169,7 +174,7 @@ class Engine:
             try:
                 self._act(self._evaluator.tick(at), at)
             except Exception:
-                self.judging_failures += 1
+                self._judging_failures += 1
                 _log.exception("judging failed; the next look is in %.0f s", TICK)
 
 

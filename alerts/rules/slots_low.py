@@ -14,6 +14,10 @@ from model.rules import SlotsLow
 
 NAME = "slots_low"
 SHOWN = 3  # applications in the evidence
+_END_STUCK = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE state LIKE 'idle in transaction%' AND application_name = "
+)
 _END_IDLE = (  # for people to run; Headroom itself only reads
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE state = 'idle' AND application_name = "
@@ -115,8 +119,15 @@ def advice(groups: list[Group]) -> str:
             "each of their instances has connections of its own. Or let fewer of them run at once."
         )
     idle = sum(1 for session in group.sessions if session.state == "idle")
+    stuck = sum(1 for s in group.sessions if (s.state or "").startswith("idle in transaction"))
     text = f"Limit the pool of {group.words}, which holds {held}, or put PgBouncer before it."
     literal = quoted(group.name)
-    if idle and literal:
+    if stuck > idle and literal:
+        text = (
+            f"{group.words[0].upper()}{group.words[1:]} does not give connections back. To free "
+            f"its {counted(stuck, 'slot')} that are idle in transaction now: "
+            f"{_END_STUCK}{literal};"
+        )
+    elif idle and literal:
         text += f" To free its {counted(idle, 'idle slot')} now: {_END_IDLE}{literal};"
     return text

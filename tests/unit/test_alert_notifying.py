@@ -36,6 +36,12 @@ def told(at: float, severity: Severity = WARNING, **changed: Any) -> Alert:
         ("a raised severity is told at once", told(0, severity=WARNING), 1, None),
         ("worse", replace(told(0), severity=CRITICAL), 1, Reason.WORSE),
         ("a sunk severity is not told", told(0, CRITICAL), 1, None),
+        (
+            "what was held back until it was over is not told as news",
+            alert(clear_since=after(5)),
+            6,
+            None,
+        ),
         ("no reminder while the finding is gone", told(0, clear_since=after(50)), 60, None),
         (
             "an end is told to those who knew",

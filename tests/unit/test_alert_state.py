@@ -101,3 +101,14 @@ def test_a_notice_that_is_decided_again_has_the_same_id() -> None:
     later = replace(alert, notified_at=after(100))
     ids = {notice_id(a, Reason.REMINDER) for a in (told, later)}
     assert len(ids | {notice_id(told, Reason.RESOLVED)}) == 3
+
+
+def test_history_remembers_an_alert_as_bad_as_it_was_told() -> None:
+    begun = step(
+        None, finding(severity=Severity.WARNING), after(0), judged=True, hold=0, keep_firing_for=0
+    )
+    assert begun is not None
+    worse = replace(begun, notified_severity=Severity.CRITICAL)
+    ended = step(worse, None, after(9), judged=True, hold=0, keep_firing_for=0)
+    assert ended is not None
+    assert (ended.state, ended.severity) == (AlertState.INACTIVE, Severity.CRITICAL)
