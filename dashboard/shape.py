@@ -205,7 +205,7 @@ def not_known(target: Target, seen: TargetNow | None, at: datetime) -> str | Non
     if seen is None or seen.at is None:
         return "it had not been polled yet"
     if is_old(target, seen, at):
-        return f"the last poll was {words.age(float(round((at - seen.at).total_seconds())))} before"
+        return f"nobody had polled for {words.age(float(round((at - seen.at).total_seconds())))}"
     if not seen.up:
         return seen.reason or "the last poll got no answer"
     if seen.columns.get("active") is None:

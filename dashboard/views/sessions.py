@@ -161,6 +161,7 @@ def _table(table: pd.DataFrame) -> None:
         column_order=SESSION_COLUMNS[:-1],
         on_select=chosen,
         selection_mode="single-row",
+        placeholder="",
         selection_default={"selection": {"rows": [] if place is None else [place]}},
         column_config={
             "age": config.ProgressColumn(
@@ -172,6 +173,7 @@ def _table(table: pd.DataFrame) -> None:
                 color="primary",
             ),
             "transaction": config.NumberColumn("in transaction", format="%.1f s", width=110),
+            "state": config.TextColumn("state", width=130),
             "pid": config.NumberColumn("pid", format="%d", width="small"),
             "application": config.TextColumn("application", width=130),
             "statement": config.TextColumn("statement (masked)", width="large"),
@@ -211,6 +213,7 @@ def _blocking(waits: Sequence[LockRow], rows: Sequence[SessionRow]) -> None:
         table,
         hide_index=True,
         key="blocking",
+        placeholder="",
         height=min(38 + 35 * len(table), 320),
         column_config={
             "waits": config.NumberColumn("waits", format="%.1f s", width=90),

@@ -25,7 +25,7 @@ from dashboard.tables import alert_table, chain_table, pool_table
 from dashboard.views.page import read_or_say, source_or_stop
 from dashboard.views.sessions import CHOSEN, show_sessions
 from dashboard.views.time_range import chosen_span, range_picker, viewer_zone
-from dashboard.words import age, clock, literal
+from dashboard.words import UNKNOWN, age, clock, literal
 from model.alerting import Alert
 from model.targets import Target
 from store.latest import (
@@ -167,7 +167,13 @@ def _pools(source: Source, target: Target) -> None:
     if when:
         st.caption("Not known now: nobody has polled since.")
     seconds = st.column_config.NumberColumn("oldest wait", format="%.2f s")
-    st.dataframe(table, hide_index=True, key="pools", column_config={"oldest wait": seconds})
+    st.dataframe(
+        table,
+        hide_index=True,
+        key="pools",
+        placeholder=UNKNOWN,
+        column_config={"oldest wait": seconds},
+    )
 
 
 @st.fragment(run_every=REFRESH)
@@ -194,6 +200,7 @@ def _chain(source: Source, target: Target) -> None:
         table,
         hide_index=True,
         key="chain",
+        placeholder="",
         height=min(38 + 35 * len(table), 320),
         column_config={
             "waits": number("waits", format="%.1f s", width=90),
