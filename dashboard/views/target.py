@@ -146,26 +146,29 @@ def _verdict(health: Health, asides: list[str]) -> None:
 def _pools(source: Source, target: Target) -> None:
     now = datetime.now(UTC)
 
-    def ask(connection: Connection) -> tuple[TargetNow | None]:
+    def ask(connection: Connection) -> tuple[TargetNow | None, TargetNow | None]:
         seen = target_now(connection, target.name)
-        if seen is not None and not seen.up and seen.good_at is not None:
-            return (target_now(connection, target.name, seen.good_at),)
-        return (seen,)
+        if seen is None or seen.up or seen.good_at is None:
+            return seen, seen
+        return seen, target_now(connection, target.name, seen.good_at)
 
     found = read_or_say(source, ask)
     if found is None:
         return
-    (seen,) = found
-    table = None if seen is None else pool_table(target, seen)
-    when = ""
-    if seen is not None and seen.at is not None and is_old(target, seen, now):
-        when = f" as last seen {clock(seen.at)}"
+    seen, good = found
+    table = None if good is None else pool_table(target, good)
+    reason = None
+    if seen is not None and is_old(target, seen, now):
+        reason = "nobody has polled since"
+    elif seen is not None and not seen.up:
+        reason = seen.reason or "the last poll got no answer"
+    when = f" as last seen {clock(good.at)}" if reason and good is not None and good.at else ""
     st.markdown(f"**Pools{when}, longest queue first**")
     if table is None or table.empty:
         st.caption(f"No pool has been seen. {target.product} lists a pool once a client used it.")
         return
-    if when:
-        st.caption("Not known now: nobody has polled since.")
+    if reason:
+        st.caption(literal(f"Not known now: {reason}."))
     seconds = st.column_config.NumberColumn("oldest wait", format="%.2f s")
     st.dataframe(
         table,

@@ -521,3 +521,16 @@ def test_the_overview_says_how_much_is_kept(folder: Path) -> None:
     [line] = [c.value for c in page.caption if c.value.startswith("Store ")]
     assert "when samples begin to be forgotten" in line
     assert line.endswith("oldest sample 6 d ago")
+
+
+def test_the_pools_of_a_pooler_that_is_down_are_those_last_seen_and_it_says_why(
+    folder: Path,
+) -> None:
+    filler = healthy(folder)
+    values = {"up": False, "failure": "unreachable", "reason": "refused", "poll_seconds": 1.0}
+    with filler.store.write(durable=False) as c:
+        c.execute(insert(tables.pooler_sample).values(target_id=POOLER, at=now(), **values))
+    filler.store.close()
+    page = target(target="shop-pool")
+    assert "**Pools as last seen" in said(page)
+    assert "Not known now: refused." in said(page)
