@@ -161,10 +161,12 @@ def _unseen(target: Target, seen: TargetNow, age: float) -> Health:
         told = verdict if verdict is not None and verdict.cause == "full_refused" else None
         sentence = told.sentence if told else f"{target.name} is full: {reason}"
         return Health(Status.CRITICAL, sentence, told.advice if told else None, (reason,), age)
-    end = "" if reason.endswith((".", "?", "!")) else "."
     advice = verdict.advice if verdict is not None and verdict.layer == "target" else None
     return Health(
-        Status.DOWN, f"{target.name} does not answer: {reason}{end}", advice, age_seconds=age
+        Status.DOWN,
+        words.sentence(f"{target.name} does not answer: {reason}"),
+        advice,
+        age_seconds=age,
     )
 
 

@@ -65,6 +65,15 @@ def size(number: float) -> str:
     return f"{value:.1f} {unit}" if value < 10 and unit != "B" else f"{value:.0f} {unit}"
 
 
+def sentence(text: str) -> str:
+    """*text* with an end.
+
+    >>> sentence("refused"), sentence("is it up?")
+    ('refused.', 'is it up?')
+    """
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
 def clock(at: datetime) -> str:
     """A moment of the past, UTC, to the second.
 

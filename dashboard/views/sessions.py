@@ -22,7 +22,7 @@ from dashboard.tables import (
 )
 from dashboard.views.page import read_or_say
 from dashboard.views.time_range import viewer_zone
-from dashboard.words import age, clock, literal, plural, visible
+from dashboard.words import age, clock, literal, plural, sentence, visible
 from model.moments import iso
 from store.latest import SessionRow, TargetNow, sessions_at, target_now
 from store.locks import LockRow, lock_waits_at
@@ -124,7 +124,7 @@ def _section(source: Source, target: str, at: datetime | None) -> None:
         else f"**Sessions {when}**"
     )
     if reason is not None:
-        st.caption(literal(f"Not known: {reason}."))
+        st.caption(literal(sentence(f"Not known: {reason}")))
     elif table.empty:
         st.caption(
             "Nobody runs a statement or holds a transaction open." if rows else "No session."

@@ -25,7 +25,7 @@ from dashboard.tables import alert_table, chain_table, pool_table
 from dashboard.views.page import read_or_say, source_or_stop
 from dashboard.views.sessions import CHOSEN, show_sessions
 from dashboard.views.time_range import chosen_span, range_picker, viewer_zone
-from dashboard.words import UNKNOWN, age, clock, literal
+from dashboard.words import UNKNOWN, age, clock, literal, sentence
 from model.alerting import Alert
 from model.targets import Target
 from store.latest import (
@@ -168,7 +168,7 @@ def _pools(source: Source, target: Target) -> None:
         st.caption(f"No pool has been seen. {target.product} lists a pool once a client used it.")
         return
     if reason:
-        st.caption(literal(f"Not known now: {reason}."))
+        st.caption(literal(sentence(f"Not known now: {reason}")))
     seconds = st.column_config.NumberColumn("oldest wait", format="%.2f s")
     st.dataframe(
         table,

@@ -291,10 +291,10 @@ def test_sessions_that_are_hidden_are_not_known(folder: Path, changed, said_) ->
 
 def test_who_is_connected_to_a_server_that_was_never_reached_is_not_known(folder: Path) -> None:
     filler = Filler(folder)
-    filler.server_down(now(), "password authentication failed", "authentication")
+    filler.server_down(now(), "password authentication failed; is it set?", "authentication")
     filler.store.close()
     page = target(target="shop")
-    assert "Not known: password authentication failed" in said(page)
+    assert "Not known: password authentication failed; is it set?\n" in said(page)
     assert "No session." not in said(page)
 
 
