@@ -1,12 +1,18 @@
-"""`python -m bench [latency] [cost]`: all of them by default."""
+"""`python -m bench [NAME...]`: all of them by default."""
 
 from __future__ import annotations
 
 import sys
 
-from bench import cost, latency, peers, store
+from bench import cost, latency, peers, store, targets
 
-BENCHES = {"latency": latency.main, "cost": cost.main, "store": store.main, "peers": peers.main}
+BENCHES = {
+    "latency": latency.main,
+    "cost": cost.main,
+    "targets": targets.main,
+    "store": store.main,
+    "peers": peers.main,
+}
 
 
 def main(names: list[str]) -> int:

@@ -78,7 +78,8 @@ def _build(store: Store) -> None:
 def _fill(
     connection: Connection, table: Table, target: int, begin: datetime, step: int, rows: int
 ) -> None:
-    """*rows* samples of one target, *step* seconds apart, with numbers that go up and down."""
+    """*rows* samples of one target, *step* seconds apart, as a server in daily use has them:
+    limits that stay, a few sessions that come and go, and mostly nobody who waits."""
     fixed = {"target_id": str(target), "pool_id": str(target), "up": "1", "poll_seconds": "0.0021"}
     columns: list[str] = []
     values: list[str] = []
@@ -88,14 +89,34 @@ def _fill(
         elif column.name in fixed:
             value = fixed[column.name]
         elif column.name in metrics_of(table.name):
-            value = f"abs((n * {7 + len(columns)} + {target}) % 97)"
-            if column.name.endswith("seconds"):
-                value = f"round({value} * 0.137, 3)"
+            value = _usual(column.name, f"abs((n * {7 + len(columns)} + {target}) % 97)")
         else:
             continue
         columns.append(f'"{column.name}"')
         values.append(value)
     _insert(connection, table, columns, values, rows)
+
+
+def _usual(name: str, wave: str) -> str:
+    """SQL for a believable value of a metric; *wave* goes up and down between 0 and 96."""
+    if name in _LIMITS:
+        return str(_LIMITS[name])
+    if name in _BUSY:
+        return f"{_BUSY[name]} + {wave} % 7"
+    if name.endswith("seconds"):
+        return f"CASE WHEN {wave} < 20 THEN round({wave} * 0.0137, 6) ELSE 0.0 END"
+    return f"CASE WHEN {wave} < 10 THEN {wave} ELSE 0 END"
+
+
+_LIMITS = {
+    "max_connections": 200,
+    "superuser_reserved_connections": 3,
+    "reserved_connections": 0,
+    "ordinary_capacity": 197,
+    "pool_size": 20,
+    "reserve_pool_size": 0,
+}
+_BUSY = {"slots_used": 60, "idle": 50, "active": 3, "client_active": 40, "server_active": 3}
 
 
 def _fill_rollup(

@@ -298,7 +298,10 @@ class Writer:
         rollup.roll_up(self._store, datetime.now(UTC))
 
     def _forget(self) -> None:
-        gone = retention.forget(self._store, datetime.now(UTC), self._settings)
+        # Broken off when something waits to be written: an alert must not wait for a broom.
+        gone = retention.forget(
+            self._store, datetime.now(UTC), self._settings, keep_going=lambda: not self._busy()
+        )
         if gone:
             _log.info("retention: %d old rows deleted", gone)
 
