@@ -189,15 +189,26 @@ def _chain(source: Source, target: Target) -> None:
         else [(pooler.name, target.name) for pooler in config.poolers_of(target.name)]
     )
 
-    def ask(connection: Connection) -> list[ChainRow]:
-        # A pid means nothing beyond its server; that of another one is not a match.
-        return [row for pair in pairs for row in chain(connection, *pair)]
+    now = datetime.now(UTC)
 
-    found = read_or_say(source, ask)
-    table = chain_table(found or ())
+    def known(connection: Connection, name: str) -> bool:
+        seen = target_now(connection, name)
+        return seen is not None and bool(seen.up) and not is_old(config.target(name), seen, now)
+
+    def ask(connection: Connection) -> list[tuple[bool, list[ChainRow]]]:
+        # A pid means nothing beyond its server; that of another one is not a match.
+        return [
+            (all(known(connection, name) for name in pair), chain(connection, *pair))
+            for pair in pairs
+        ]
+
+    found = read_or_say(source, ask) or []
+    table = chain_table(row for _, rows in found for row in rows)
     if table.empty:
         return
-    st.markdown("**Client → pool → backend** :small[as seen within the last seconds]")
+    fresh = all(current for current, rows in found if rows)
+    when = "as seen within the last seconds" if fresh else "as last seen; not known now"
+    st.markdown(f"**Client → pool → backend** :small[{when}]")
     number = st.column_config.NumberColumn
     st.dataframe(
         table,

@@ -474,8 +474,19 @@ def test_who_waits_for_whom_is_shown_only_when_somebody_waits(folder: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["shop", "shop-pool"])
-def test_the_chain_is_shown_on_both_ends_when_there_are_links(folder: Path, name: str) -> None:
-    filler = healthy(folder)
+@pytest.mark.parametrize(
+    ("server", "pooler", "said_"),
+    [
+        (0, 0, "as seen within the last seconds"),
+        (600, 0, "as last seen; not known now"),
+        (0, 600, "as last seen; not known now"),
+    ],
+)
+def test_the_chain_is_shown_on_both_ends_when_there_are_links(
+    folder: Path, name: str, server: int, pooler: int, said_: str
+) -> None:
+    filler = Filler(folder)
+    filler.session(1, now() - 900 * SECOND)
     link = {
         "target_id": POOLER,
         "started_at": now() - 2 * SECOND,
@@ -490,14 +501,15 @@ def test_the_chain_is_shown_on_both_ends_when_there_are_links(folder: Path, name
     assert "Client → pool → backend" not in said(target(target=name))
     with filler.store.write(durable=False) as c:
         c.execute(insert(tables.client_link).values(link))
-    filler.server(now())
-    filler.pooler(now())
+    filler.server(now() - server * SECOND)
+    filler.pooler(now() - pooler * SECOND)
     filler.store.close()
     page = target(target=name)
     assert not page.exception
     table = next(t.value for t in page.dataframe if "backend" in t.value.columns)
     assert table.iloc[0]["pool"] == "shop/app"
     assert table.iloc[0]["state"] == "active"
+    assert said_ in said(page)
 
 
 @pytest.mark.parametrize(("range_", "title"), [("5m", "last 1 d"), ("7d", "last 7 d")])
