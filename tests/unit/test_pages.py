@@ -489,7 +489,7 @@ def test_the_chain_is_shown_on_both_ends_when_there_are_links(
     filler.session(1, now() - 900 * SECOND)
     link = {
         "target_id": POOLER,
-        "started_at": now() - 2 * SECOND,
+        "started_at": now() - 800 * SECOND,
         "client_id": "1",
         "client": "10.0.3.7:51512",
         "application": HOSTILE,
