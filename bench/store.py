@@ -21,8 +21,9 @@ from model.metrics import metrics_of
 from store import latest, rollup, windows
 from store.append import Appender
 from store.database import Store
+from store.kept import to_ms
 from store.size import used_bytes
-from store.tables import ROLLUPS, server_sample, to_ms
+from store.tables import ROLLUPS, server_sample
 from store.tables import pool_sample as pool_table
 from tests.unit.test_episodes import SESSION
 from tests.unit.test_store import seen

@@ -20,7 +20,7 @@ from headroom.demo.servers import Postgres, free_port, new_folder
 from model.config import load
 from store import tables
 from store.database import Store
-from store.tables import to_ms
+from store.kept import to_ms
 from tests.lab import Run
 
 COUNTS = (1, 50, 200)

@@ -2,6 +2,7 @@
 
 database.py    Store: opens, migrates and closes the database; two durabilities
 tables.py      the tables, one block of columns per kind of row
+kept.py        how times and lists of pids are kept
 append.py      samples in: one transaction a batch
 episodes.py    snapshots of sessions folded into episodes (pure)
 alert_log.py   alerts, outbox, verdicts: one transaction a decision

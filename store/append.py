@@ -16,7 +16,8 @@ from model.samples import Link, LockWait, Sample, Server, Session
 from store import episodes, rollup, tables
 from store.database import Store
 from store.episodes import Episode
-from store.tables import POLL_COLUMNS, pids_to_text
+from store.kept import Instant, pids_to_text
+from store.tables import POLL_COLUMNS
 
 T = TypeVar("T")
 
@@ -318,9 +319,7 @@ def end_orphans(connection: Connection) -> None:
             last = connection.execute(
                 select(func.max(polls.c.at)).where(polls.c.target_id == target_id, polls.c.up)
             ).scalar()
-            ended_at = (
-                table.c.started_at if last is None else literal(last + _JUST_AFTER, tables.Instant)
-            )
+            ended_at = table.c.started_at if last is None else literal(last + _JUST_AFTER, Instant)
             connection.execute(
                 update(table)
                 .where(table.c.target_id == target_id, table.c.ended_at.is_(None))

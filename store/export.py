@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from store import tables
-from store.tables import Instant, ServerInstant
+from store.kept import Instant, ServerInstant
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from model.alerting import Alert, Culprit, Severity, Verdict
 from store import alert_log, tables
 from store.episodes import LONGEST, RESTATED
-from store.tables import pids_from_text
+from store.kept import Instant, pids_from_text
 from store.windows import id_of
 
 _LOOKED = timedelta(seconds=10)  # after a poll; so long it stands for what was there
@@ -181,7 +181,7 @@ def verdicts_between(
         select(table)
         .where(
             table.c.target_id == target_id,
-            table.c.at >= func.coalesce(in_force, literal(start, tables.Instant)),
+            table.c.at >= func.coalesce(in_force, literal(start, Instant)),
             table.c.at < end,
         )
         .order_by(table.c.at)

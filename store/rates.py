@@ -29,8 +29,9 @@ from sqlalchemy import (
 from sqlalchemy.types import BigInteger
 
 from store import tables
+from store.kept import from_ms, to_ms
 from store.rollup import rolled_until
-from store.tables import ROLLUPS, from_ms, to_ms
+from store.tables import ROLLUPS
 from store.windows import Window, bucket_seconds, id_of, resolution_for, with_gaps
 
 GAP = 2.5  # usual distances of two rows; further apart there is a gap between them

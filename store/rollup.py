@@ -28,7 +28,8 @@ from sqlalchemy.types import BigInteger, Float
 from model.metrics import metrics_of
 from store import spans, tables
 from store.database import Store
-from store.tables import ROLLUPS, from_ms, to_ms
+from store.kept import from_ms, to_ms
+from store.tables import ROLLUPS
 
 MINUTE, HOUR = 60, 3600  # seconds
 RESOLUTIONS = (MINUTE, HOUR)

@@ -28,8 +28,9 @@ from sqlalchemy.types import BigInteger
 
 from model.metrics import metrics_of
 from store import spans, tables
+from store.kept import from_ms, to_ms
 from store.rollup import RESOLUTIONS, rolled_until, weighted_avg
-from store.tables import ROLLUPS, from_ms, to_ms
+from store.tables import ROLLUPS
 
 if TYPE_CHECKING:
     import pandas as pd

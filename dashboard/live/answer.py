@@ -25,8 +25,8 @@ from dashboard.span import Span, parse_span
 from dashboard.words import visible
 from model.config import Config
 from model.targets import Target
+from store.kept import from_ms, to_ms
 from store.latest import alerts_between, gaps
-from store.tables import from_ms, to_ms
 from store.windows import bucket_seconds
 
 OVERLAP = 8  # points read before the cursor, so that a gap is recognised as one

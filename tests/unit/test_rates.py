@@ -13,10 +13,10 @@ from model.config import StoreSettings
 from model.samples import Database, PoolDatabase, Pooler, Sample
 from store.append import Appender
 from store.database import Store
+from store.kept import to_ms
 from store.rates import COLUMNS, database_rates, pool_database_rates
 from store.retention import forget
 from store.rollup import roll_up
-from store.tables import to_ms
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)
 

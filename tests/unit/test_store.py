@@ -28,7 +28,8 @@ from store.alert_log import OutboxRow
 from store.append import Appender
 from store.database import Store, StoreError
 from store.export import TABLES, export, export_chunks
-from store.tables import metadata, to_ms
+from store.kept import to_ms
+from store.tables import metadata
 from tests.unit.test_episodes import SESSION
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)
