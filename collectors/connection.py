@@ -18,6 +18,7 @@ import contextlib
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from math import ceil
 from time import monotonic
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Conninfo
 
 from collectors.backoff import Backoff
 from collectors.connect_failures import (
@@ -256,10 +258,12 @@ class HeldConnection:
         try:
             given = {key: str(value) for key, value in conninfo_to_dict(dsn).items()}
         except psycopg.Error as error:
-            # libpq quotes the part that it cannot read, and that part may be a password; the
-            # name of an option may not.
+            # libpq quotes the part that it cannot read, and that part may be a password. So only
+            # what looks like a slip of the pen in an option's name is repeated.
             unknown = _UNKNOWN_OPTION.search(str(error))
-            what = f"; it has no option {unknown[1]!r}" if unknown else ""
+            known = [option.keyword.decode() for option in Conninfo.get_defaults()]
+            close = get_close_matches(unknown[1], known, n=1, cutoff=0.8) if unknown else []
+            what = f"; did you mean {close[0]!r}, not {unknown[1]!r}?" if unknown and close else ""
             raise NotPermitted(
                 Failure.PROTOCOL,
                 f"the connection string cannot be read{what}; check `dsn` of this target",
