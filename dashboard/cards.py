@@ -10,7 +10,7 @@ from html import escape
 
 from dashboard import words
 from dashboard.panels import GREY, PANELS, both_themes
-from dashboard.shape import Figure, Health, PoolerLine, Status, System
+from dashboard.shape import AlertLine, Figure, Health, PoolerLine, Status, System
 
 # Icon and word: a status must not be told by its colour alone.
 _ICONS = {
@@ -24,6 +24,7 @@ _ICONS = {
 _CLASSES = {Status.WAITING: "waiting"}
 _COLOURS = {s.label: both_themes(s.colour) for s in PANELS["connections"].series}
 _OTHER = both_themes(GREY)
+_SHOWN_ALERTS = 3  # on a card
 
 
 def text(value: str) -> str:
@@ -168,12 +169,14 @@ def _pooler(line: PoolerLine) -> str:
 def _alerts(system: System) -> str:
     if not system.alerts:
         return ""
-    items = "".join(
-        f'<li class="hd-{alert.severity.value}"><b>{alert.severity.value}</b> '
-        f"{text(alert.key.rule)}: "
-        f"{text(alert.finding.summary)}</li>"
-        for alert in system.alerts[:3]
-    )
-    more = len(system.alerts) - 3
+    items = "".join(map(_alert, system.alerts[:_SHOWN_ALERTS]))
+    more = len(system.alerts) - _SHOWN_ALERTS
     rest = f"<li>and {more} more</li>" if more > 0 else ""
     return f'<ul class="hd-alerts" title="firing alerts">{items}{rest}</ul>'
+
+
+def _alert(line: AlertLine) -> str:
+    said = text(f"{line.rule}: {line.summary}")
+    if line.over_seconds is not None:
+        return f'<li class="hd-over"><b>over for {words.whole(line.over_seconds)}</b> {said}</li>'
+    return f'<li class="hd-{line.severity.value}"><b>{line.severity.value}</b> {said}</li>'

@@ -66,6 +66,17 @@ class PoolerLine:
 
 
 @dataclass(frozen=True, slots=True)
+class AlertLine:
+    """One firing alert. over_seconds: how long its trouble has been over; None while it is
+    not, for an alert keeps firing for a while (keep_firing_for)."""
+
+    rule: str
+    severity: Severity
+    summary: str
+    over_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class System:
     """One card of the overview.
 
@@ -74,6 +85,7 @@ class System:
     waiters: clients that wait in its poolers; None without a pooler that answers.
     health:  of the worst of them all; age_seconds and old are of the target alone, since the
              data of a pooler may be fresh where those of its server are not.
+    alerts:  those that fire, the one to read first on top.
     """
 
     name: str
@@ -94,7 +106,7 @@ class System:
     blocked: int | None = None
     degraded: str | None = None
     poolers: tuple[PoolerLine, ...] = ()
-    alerts: tuple[Alert, ...] = ()
+    alerts: tuple[AlertLine, ...] = ()
 
     @property
     def is_pooler(self) -> bool:
@@ -175,10 +187,9 @@ def _judged(seen: TargetNow, alerts: Iterable[Alert], at: datetime, age: float) 
     firing = [a for a in alerts if a.state is AlertState.FIRING]
     # What keeps firing although its finding is gone is no longer how things are.
     over = tuple(
-        f"Over since {words.age(max((at - a.clear_since).total_seconds(), 0.0))}: "
-        f"{a.finding.summary}."
+        words.sentence(f"Over for {words.whole(ended)}: {a.finding.summary}")
         for a in firing
-        if a.clear_since is not None
+        if (ended := over_seconds(a, at)) is not None
     )
     firing = [a for a in firing if a.clear_since is None]
     worst = max(firing, key=lambda a: a.severity.rank, default=None)
@@ -193,6 +204,30 @@ def _judged(seen: TargetNow, alerts: Iterable[Alert], at: datetime, age: float) 
         finding = worst.finding
         return Health(status, finding.summary, finding.advice, finding.evidence, age)
     return Health(status, _calm(seen), age_seconds=age)
+
+
+def over_seconds(alert: Alert, at: datetime) -> float | None:
+    """How long the trouble of a firing *alert* has been over; None while it is not."""
+    if alert.state is not AlertState.FIRING or alert.clear_since is None:
+        return None
+    return max((at - alert.clear_since).total_seconds(), 0.0)
+
+
+def alert_lines(alerts: Iterable[Alert], at: datetime) -> tuple[AlertLine, ...]:
+    """Those that fire, worst first. Of equals a target that is down comes first, since it
+    explains the others; then the newest. What is over comes last."""
+    firing = [alert for alert in alerts if alert.state is AlertState.FIRING]
+    firing.sort(
+        key=lambda a: (
+            a.clear_since is not None,
+            -a.severity.rank,
+            a.key.rule != "target_down",
+            -a.since.timestamp(),
+        )
+    )
+    return tuple(
+        AlertLine(a.key.rule, a.severity, a.finding.summary, over_seconds(a, at)) for a in firing
+    )
 
 
 def is_old(target: Target, seen: TargetNow | None, at: datetime) -> bool:
@@ -287,7 +322,7 @@ def system_of(
         blocked=columns.get("blocked"),
         degraded=now.degraded if now else None,
         poolers=lines,
-        alerts=tuple(a for a in _of(alerts, names) if a.state is AlertState.FIRING),
+        alerts=alert_lines(_of(alerts, names), at),
     )
 
 

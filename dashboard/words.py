@@ -29,15 +29,24 @@ def old(seconds: float) -> str:
     >>> old(0.4), old(12.3)
     ('0 s old', '12 s old')
     """
-    whole = round(seconds)
-    return f"{whole} s old" if whole < 60 else f"{age(float(whole))} old"
+    return f"{whole(seconds)} old"
+
+
+def whole(seconds: float) -> str:
+    """An age whose fractions mean nothing.
+
+    >>> whole(9.04), whole(192)
+    ('9 s', '3 min 12 s')
+    """
+    rounded = max(round(seconds), 0)
+    return f"{rounded} s" if rounded < 60 else age(float(rounded))
 
 
 def count(value: float | None) -> str:
     """A number of things, or a dash where it is not known.
 
     >>> count(None), count(0), count(12345)
-    ('–', '0', '12 345')
+    ('–', '0', '12\\u202f345')
     """
     return UNKNOWN if value is None else f"{round(value):,}".replace(",", "\u202f")
 

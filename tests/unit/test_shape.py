@@ -20,7 +20,7 @@ from dashboard.shape import (
 )
 from dashboard.span import parse_moment, parse_span
 from dashboard.views.time_range import typed_moment
-from model.alerting import Severity, Verdict
+from model.alerting import Alert, Severity, Verdict
 from model.config import Config
 from model.moments import iso
 from model.rules import Rules
@@ -248,7 +248,38 @@ def test_an_alert_that_keeps_firing_after_the_trouble_is_told_as_over() -> None:
     kept = replace(fired, clear_since=T0 - timedelta(seconds=12))
     health = health_of(SHOP, seen(verdict=calm), [kept], T0)
     assert (health.status, health.sentence) == (Status.OK, "No queue.")
-    assert health.evidence == ("Over since 12 s: 9 wait.",)
+    assert health.evidence == ("Over for 12 s: 9 wait.",)
+
+
+def test_a_card_shows_what_is_over_in_the_past_and_without_alarm() -> None:
+    fired = alert(T0 - timedelta(seconds=60), "9 wait", Severity.CRITICAL, "shop")
+    kept = replace(fired, clear_since=T0 - timedelta(seconds=9))
+    shop = next(
+        s for s in systems(CONFIG, [seen(), pooler(0, 0.0)], [kept], T0) if s.name == "shop"
+    )
+    assert shop.health.status is Status.OK
+    html = cards.card(shop)
+    assert '<li class="hd-over"><b>over for 9 s</b> pool_waiters: 9 wait</li>' in html
+    assert "critical" not in html
+
+
+def test_the_alert_to_read_first_is_never_among_those_left_out() -> None:
+    def fired(rule: str, second: int, severity: Severity = Severity.CRITICAL) -> Alert:
+        one = alert(T0 + timedelta(seconds=second), rule, severity, "shop")
+        return replace(one, key=replace(one.key, rule=rule))
+
+    ended = replace(fired("slots_exhausted", 9), clear_since=T0)
+    found = [
+        ended,
+        fired("long_statement", 8, Severity.WARNING),
+        fired("pool_waiters", 3),
+        fired("slots_low", 4),
+        fired("target_down", 1),
+    ]
+    shop = next(s for s in systems(CONFIG, [seen()], found, T0) if s.name == "shop")
+    order = ["target_down", "slots_low", "pool_waiters", "long_statement", "slots_exhausted"]
+    assert [line.rule for line in shop.alerts] == order
+    assert "and 2 more" in cards.card(shop)
 
 
 def test_full_is_not_down() -> None:
