@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from model.rules import Rules
+from model.rules import IdleInTransaction, LongStatement, Rules
 from model.targets import POOLERS
 
 # Okabe and Ito's palette, which people with colour-blindness can tell apart. Its orange and
@@ -254,13 +254,8 @@ def choose(kind: str, names: str | None, *, pooled: bool) -> tuple[Panel, ...]:
 
 def limits_of(panel: Panel, rules: Rules) -> tuple[Limit, ...]:
     """The panel's limit lines, with those of the alert rules where they apply."""
-    if panel.name == "statements" and rules.long_statement.enabled:
-        rule = rules.long_statement
-        return (
-            *panel.limits,
-            Limit("statement: warning", "warning", value=rule.warning_seconds),
-            Limit("statement: critical", "critical", value=rule.critical_seconds),
-        )
+    if panel.name == "statements":
+        return (*panel.limits, *_age_limits(rules))
     if panel.name == "oldest_wait" and rules.pool_waiters.enabled:
         waiters = rules.pool_waiters
         return (
@@ -269,3 +264,20 @@ def limits_of(panel: Panel, rules: Rules) -> tuple[Limit, ...]:
             Limit("critical", "critical", value=waiters.critical_seconds),
         )
     return panel.limits
+
+
+def _age_limits(rules: Rules) -> tuple[Limit, ...]:
+    """Those of statements and of idle transactions; one line where they are the same."""
+    named: dict[str, LongStatement | IdleInTransaction] = {
+        "statement": rules.long_statement,
+        "idle in transaction": rules.idle_in_transaction,
+    }
+    found: dict[tuple[Role, float], list[str]] = {}
+    for name, rule in named.items():
+        if rule.enabled:
+            found.setdefault(("warning", rule.warning_seconds), []).append(name)
+            found.setdefault(("critical", rule.critical_seconds), []).append(name)
+    return tuple(
+        Limit(f"{', '.join(names)}: {role}", role, value=value)
+        for (role, value), names in found.items()
+    )

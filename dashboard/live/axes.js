@@ -29,7 +29,10 @@ export function short(value) {
 export function worded(value, unit) {
   if (value === null || value === undefined) return "–";
   if (unit === "seconds") return age(value);
-  return unit === "per_second" ? `${short(value)}/s` : short(value);
+  if (unit === "per_second") return `${short(value)}/s`;
+  // What is counted is whole, so a fraction is an average: one decimal says enough of it.
+  if (value > 0 && value < 0.05) return "<0.1";
+  return value < 1e4 ? `${+value.toFixed(value >= 100 ? 0 : 1)}` : short(value);
 }
 
 const two = n => String(n).padStart(2, "0");

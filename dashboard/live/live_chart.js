@@ -273,6 +273,7 @@ class Board {
     const at = found[0][1] ?? this.at;
     element("div", "hr-when", this.tip, `${day(at)} ${clock(at)} ${zone}`);
     element("div", "hr-utc", this.tip, utc(at));
+    if (panel.drawing.resolution) element("div", "hr-utc", this.tip, panel.drawing.resolution);
     const shown = found.filter(([trace]) => !panel.hidden.has(trace.name));
     const row = (colour, label, value) => {
       const line = element("div", "hr-row", this.tip);

@@ -48,7 +48,7 @@ export class Panel {
     this.items = drawing.traces.map(trace => {
       const item = element("button", "hr-item", this.legend);
       item.type = "button";
-      item.title = "Click to hide or show; double-click to see it alone";
+      item.title = [drawing.resolution, "Click to hide or show; double-click to see it alone"].filter(Boolean).join(". ");
       const swatch = element("i", "", item);
       element("em", "", item, trace.name);
       const value = element("strong", "", item);
@@ -246,16 +246,21 @@ export class Panel {
     return Math.abs(x[low] - at) > 3 * usual ? [x[low], null] : [x[low], y[low]];
   }
 
-  // The legend shows the values under the pointer, or else the newest ones.
+  // What is known at the right edge: of a zoom into the past not what is known now.
+  last(trace) {
+    const { x, y } = this.data(trace), end = this.board.zoomRange?.[1] ?? Infinity;
+    return end < x.at(-1) ? this.nearest(trace, end)[1] : y.at(-1);
+  }
+
+  // The legend shows the values under the pointer, or else those at the right edge.
   values() {
     for (const { value, trace } of this.items) {
-      const { y } = this.data(trace);
-      const number = this.board.at === null ? y[y.length - 1] : this.nearest(trace, this.board.at)[1];
+      const number = this.board.at === null ? this.last(trace) : this.nearest(trace, this.board.at)[1];
       value.textContent = worded(number, this.drawing.unit);
     }
-    // Screen readers are told the newest values when they come here, not at every sample.
-    const newest = this.items.map(({ trace }) => `${trace.name} ${worded(this.data(trace).y.at(-1), this.drawing.unit)}`);
-    this.graph.setAttribute("aria-label", [this.drawing.title, ...newest].join(", "));
+    // Screen readers are told the last values when they come here, not at every sample.
+    const last = this.items.map(({ trace }) => `${trace.name} ${worded(this.last(trace), this.drawing.unit)}`);
+    this.graph.setAttribute("aria-label", [this.drawing.title, ...last].join(", "));
   }
 
   place(at) {

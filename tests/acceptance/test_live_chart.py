@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import socket
 import subprocess
@@ -355,4 +356,25 @@ def test_a_long_range_says_what_its_points_are(browser: Browser, dashboard: Dash
     page.wait_for_selector(DRAWN, timeout=30_000)
     detail = page.locator('[data-panel="statements"] .hr-detail')
     expect(detail).to_have_text("2 min peaks")
+    panel = page.locator('[data-panel="connections"]')
+    plot = panel.locator(".nsewdrag").bounding_box()
+    assert plot is not None
+    page.mouse.move(plot["x"] + plot["width"] - 3, plot["y"] + 30)
+    expect(page.locator(".hr-tip")).to_contain_text("2 min averages")
+    for value in panel.locator(".hr-item strong").all_inner_texts():
+        assert re.fullmatch(r"–|\d+(\.\d)?", value), value
     page.close()
+
+
+def test_the_legend_of_a_zoom_shows_the_values_at_its_end(page: Page) -> None:
+    zoom(page)
+    page.mouse.move(5, 5)
+    end = x_range(page)[1]
+    point = """([end]) => {
+        const trace = document.querySelector('[data-panel="connections"] .js-plotly-plot').data[0];
+        const away = trace.x.map(at => Math.abs(at - end));
+        return trace.y[away.indexOf(Math.min(...away))]; }"""
+    value = page.locator('[data-panel="connections"] .hr-item strong').first
+    for _ in range(3):  # and it stays so while new points come in
+        expect(value).to_have_text(str(page.evaluate(point, [end])))
+        after_updates(page, 1)

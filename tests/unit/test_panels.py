@@ -84,6 +84,35 @@ def test_the_limits_of_the_rules_are_drawn_unless_the_rule_is_off() -> None:
     assert limits_of(panel, Rules.model_validate({"pool_waiters": {"enabled": False}})) == ()
 
 
+@pytest.mark.parametrize(
+    ("rules", "lines"),
+    [
+        (
+            {},
+            {
+                "statement, idle in transaction: warning": 60.0,
+                "statement, idle in transaction: critical": 300.0,
+            },
+        ),
+        (
+            {"idle_in_transaction": {"critical_seconds": 120.0}},
+            {
+                "statement, idle in transaction: warning": 60.0,
+                "statement: critical": 300.0,
+                "idle in transaction: critical": 120.0,
+            },
+        ),
+        (
+            {"long_statement": {"enabled": False}},
+            {"idle in transaction: warning": 60.0, "idle in transaction: critical": 300.0},
+        ),
+    ],
+)
+def test_a_limit_line_names_the_curves_that_it_is_for(rules, lines) -> None:
+    found = limits_of(PANELS["statements"], Rules.model_validate(rules))
+    assert {limit.label: limit.value for limit in found} == lines
+
+
 def test_a_limit_is_the_newest_known_value_of_its_column() -> None:
     frame = Frame([1, 2, 3], {"ordinary_capacity": [97, 95, None], "max_connections": [100] * 3}, 3)
     found = limit_lines(PANELS["connections"], PANELS["connections"].limits, frame)
