@@ -367,6 +367,8 @@ def test_a_long_range_says_what_its_points_are(browser: Browser, dashboard: Dash
 
 
 def test_the_legend_of_a_zoom_shows_the_values_at_its_end(page: Page) -> None:
+    page.goto(f"{page.url}&range=5m")
+    page.wait_for_selector(DRAWN, timeout=30_000)
     zoom(page)
     page.mouse.move(5, 5)
     end = x_range(page)[1]
