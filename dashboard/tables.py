@@ -5,6 +5,7 @@ Names and statements come from outside: they go into dataframes, which show them
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from dashboard import words
 from dashboard.panels import OLDEST_WAIT, first_known
+from dashboard.shape import over_seconds
 from model.alerting import Alert, AlertState
 from model.targets import CONSOLES, Target
 from store.latest import SessionRow, TargetNow
@@ -20,22 +22,45 @@ from store.locks import LockRow
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pandas.io.formats.style import Styler
+
+
+def _numbers(table: pd.DataFrame, *names: str) -> pd.DataFrame:
+    """*table* with *names* as numbers, also where all are unknown: else they read "None"."""
+    return table.astype({name: float for name in names if name in table.columns})
+
+
+def ages_in_words(table: pd.DataFrame, *names: str) -> Styler:
+    """*table*, whose columns *names* (s) are read as words and still sorted as numbers."""
+
+    def said(value: object) -> str:
+        if not isinstance(value, float):
+            return str(value)
+        return "" if math.isnan(value) else f"{value:.0f}"
+
+    def aged(value: object) -> str:
+        return words.age(value) if isinstance(value, float) and not math.isnan(value) else ""
+
+    return table.style.format(
+        {name: aged if name in names else said for name in map(str, table.columns)}
+    )
 
 
 def session_table(rows: Iterable[SessionRow], *, everyone: bool, limit: int = 200) -> pd.DataFrame:
     """Sessions, longest first, one row each; unless *everyone*, only those that do something
-    or hold a transaction open.
+    or hold a transaction open, which come first.
 
-    Columns: age (s), state, wait, transaction (s), application, role, database, client, pid,
-    blocked by, statement; and `session`, which identifies the row.
+    Columns: bar (s; the age of those), age (s), state, wait, transaction (s), application,
+    role, database, client, pid, blocked by, statement; and `session`, which identifies the row.
     """
     import pandas as pd  # noqa: PLC0415  only pages need it
 
     wanted = [row for row in rows if everyone or _matters(row)]
-    wanted.sort(key=lambda row: (-session_age(row), row.pid))
-    return pd.DataFrame(
+    wanted.sort(key=lambda row: (not _matters(row), -session_age(row), row.pid))
+    table = pd.DataFrame(
         [
             {
+                "bar": round(session_age(row), 1) if _matters(row) else None,
                 "age": None if _unknown(row) else round(session_age(row), 1),
                 "state": words.visible(row.state or words.UNKNOWN),
                 "wait": wait_of(row),
@@ -53,9 +78,11 @@ def session_table(rows: Iterable[SessionRow], *, everyone: bool, limit: int = 20
         ],
         columns=list(SESSION_COLUMNS),
     )
+    return _numbers(table, "bar", "age", "transaction")
 
 
 SESSION_COLUMNS = (
+    "bar",
     "age",
     "state",
     "wait",
@@ -111,7 +138,7 @@ def pool_table(target: Target, seen: TargetNow) -> pd.DataFrame:
     pools = [pool for pool in seen.pools if pool["database"] not in console]
     several = any(pool.get("process") for pool in pools)
     pools.sort(key=lambda p: (-(p["client_waiting"] or 0), p["database"], p["user"]))
-    return pd.DataFrame(
+    table = pd.DataFrame(
         [
             {
                 "database": words.visible(str(pool["database"])),
@@ -128,37 +155,45 @@ def pool_table(target: Target, seen: TargetNow) -> pd.DataFrame:
             for pool in pools
         ]
     )
+    counts = ("clients waiting", "clients served", "servers busy", "servers free", "pool size")
+    return _numbers(table, *counts, "oldest wait")
 
 
 def alert_table(alerts: Iterable[Alert], at: datetime) -> pd.DataFrame:
-    """Alerts with their sentence, firing ones first, then the newest."""
+    """Alerts with their sentence: firing ones first, of these what is over last; then the
+    newest. `alert` is the id of the row's alert."""
     import pandas as pd  # noqa: PLC0415  only pages need it
 
     ordered = sorted(
         alerts,
-        key=lambda a: (a.state is not AlertState.FIRING, -(a.fired_at or a.since).timestamp()),
+        key=lambda a: (
+            a.state is not AlertState.FIRING,
+            a.clear_since is not None,
+            -a.since.timestamp(),
+        ),
     )
     return pd.DataFrame(
         [
             {
-                "state": "resolved" if alert.resolved_at is not None else alert.state.value,
+                "state": _state(alert, at),
                 "severity": alert.severity.value,
                 "rule": alert.key.rule,
-                "since": alert.fired_at or alert.since,
-                "lasted": words.age(
-                    max(
-                        (
-                            (alert.resolved_at or at) - (alert.fired_at or alert.since)
-                        ).total_seconds(),
-                        0,
-                    )
-                ),
+                "since": alert.since,
+                "lasted": words.whole(((alert.resolved_at or at) - alert.since).total_seconds()),
                 "what": words.visible(alert.finding.summary),
                 "do first": words.visible(alert.finding.advice),
+                "alert": alert.id,
             }
             for alert in ordered
         ]
     )
+
+
+def _state(alert: Alert, at: datetime) -> str:
+    if alert.resolved_at is not None:
+        return "resolved"
+    ended = over_seconds(alert, at)
+    return alert.state.value if ended is None else f"over for {words.whole(ended)}"
 
 
 _STATES = ("active", "idle in transaction", "idle")
@@ -196,10 +231,11 @@ def blocking_table(waits: Sequence[LockRow], sessions: Iterable[SessionRow]) -> 
     import pandas as pd  # noqa: PLC0415  only pages need it
 
     by_pid = {session.pid: session for session in sessions}
-    return pd.DataFrame(
+    table = pd.DataFrame(
         [_tree_row(pid, depth, wait, by_pid.get(pid)) for pid, depth, wait in _tree(waits)],
         columns=["who", "waits", "for", "state", "application", "role", "statement"],
     )
+    return _numbers(table, "waits")
 
 
 def _tree(waits: Sequence[LockRow]) -> list[tuple[int, int, LockRow | None]]:
@@ -258,7 +294,7 @@ def chain_table(rows: Iterable[ChainRow], limit: int = 200) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415  only pages need it
 
     wanted = [row for row in rows if row.link.backend_pid is not None or _queues(row)]
-    return pd.DataFrame(
+    table = pd.DataFrame(
         [
             {
                 "client": words.visible(row.link.client),
@@ -277,6 +313,7 @@ def chain_table(rows: Iterable[ChainRow], limit: int = 200) -> pd.DataFrame:
         ],
         columns=list(CHAIN_COLUMNS),
     )
+    return _numbers(table, "waits", "backend", "transaction")
 
 
 CHAIN_COLUMNS = (

@@ -15,12 +15,14 @@ from dashboard.source import Source
 from dashboard.span import Span, parse_moment
 from dashboard.tables import (
     SESSION_COLUMNS,
+    ages_in_words,
     blocking_table,
     group_table,
     session_key,
     session_table,
 )
 from dashboard.views.page import read_or_say
+from dashboard.views.tick import tick, ticked
 from dashboard.views.time_range import viewer_zone
 from dashboard.words import age, clock, literal, plural, sentence, visible
 from model.moments import iso
@@ -29,7 +31,7 @@ from store.locks import LockRow, lock_waits_at
 
 REFRESH = 2  # seconds
 _SECOND = timedelta(seconds=1)
-CHOSEN = "chosen-session"
+TICKS = "session"
 
 
 def show_sessions(source: Source, target: str, span: Span, now: datetime) -> None:
@@ -140,39 +142,31 @@ def _section(source: Source, target: str, at: datetime | None) -> None:
 
 
 def _table(table: pd.DataFrame) -> None:
-    longest = max(float(table["age"].fillna(0).max()), 1.0)
+    longest = max(float(table["bar"].fillna(0).max()), 1.0)
     config = st.column_config
-    sessions = table["session"].tolist()
-    kept = st.session_state.get(CHOSEN)
-    place = sessions.index(kept) if kept in sessions else None
-    # The tick belongs to a row, and the session may have moved to another one: then the table
-    # is a new one, with its tick where the session is now.
-    key = "sessions" if place is None else f"sessions-{kept}-{place}"
-
-    def chosen() -> None:
-        picked = st.session_state[key]["selection"]["rows"]
-        st.session_state[CHOSEN] = sessions[picked[0]] if picked else None
-
+    mark = tick(TICKS, table["session"].tolist())
     st.dataframe(
-        table,
-        key=key,
+        ages_in_words(table, "age", "transaction"),
+        key=mark.key,
         hide_index=True,
         height=min(38 + 35 * len(table), 420),
         column_order=SESSION_COLUMNS[:-1],
-        on_select=chosen,
+        on_select=mark.on_select,
         selection_mode="single-row",
         placeholder="",
-        selection_default={"selection": {"rows": [] if place is None else [place]}},
+        selection_default=mark.default,
         column_config={
-            "age": config.ProgressColumn(
-                "age",
-                format="%.1f s",
+            "bar": config.ProgressColumn(
+                "",
+                help="Age, beside the others that run or hold a transaction open",
+                format=" ",
                 min_value=0.0,
                 max_value=longest,
-                width=130,
+                width=80,
                 color="primary",
             ),
-            "transaction": config.NumberColumn("in transaction", format="%.1f s", width=110),
+            "age": config.NumberColumn("age", width=90),
+            "transaction": config.NumberColumn("in transaction", width=110),
             "state": config.TextColumn("state", width=130),
             "pid": config.NumberColumn("pid", format="%d", width="small"),
             "application": config.TextColumn("application", width=130),
@@ -183,7 +177,7 @@ def _table(table: pd.DataFrame) -> None:
 
 def _detail(rows: Sequence[SessionRow]) -> None:
     """The chosen session. It stays the same one while the table moves around it."""
-    kept = st.session_state.get(CHOSEN)
+    kept = ticked(TICKS)
     if not kept:
         return
     row = next((row for row in rows if session_key(row) == kept), None)
@@ -210,13 +204,13 @@ def _blocking(waits: Sequence[LockRow], rows: Sequence[SessionRow]) -> None:
     config = st.column_config
     table = blocking_table(waits, rows)
     st.dataframe(
-        table,
+        ages_in_words(table, "waits"),
         hide_index=True,
         key="blocking",
         placeholder="",
         height=min(38 + 35 * len(table), 320),
         column_config={
-            "waits": config.NumberColumn("waits", format="%.1f s", width=90),
+            "waits": config.NumberColumn("waits", width=90),
             "for": config.TextColumn("for", width=300),
             "statement": config.TextColumn("statement (masked)", width="large"),
         },

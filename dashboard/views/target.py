@@ -21,11 +21,13 @@ from dashboard.shape import (
 )
 from dashboard.source import Source
 from dashboard.span import Span
-from dashboard.tables import alert_table, chain_table, pool_table
+from dashboard.tables import ages_in_words, alert_table, chain_table, pool_table
 from dashboard.views.page import read_or_say, source_or_stop
-from dashboard.views.sessions import CHOSEN, show_sessions
+from dashboard.views.sessions import TICKS as SESSION_TICKS
+from dashboard.views.sessions import show_sessions
+from dashboard.views.tick import forget_ticks, tick, ticked
 from dashboard.views.time_range import chosen_span, range_picker, viewer_zone
-from dashboard.words import UNKNOWN, age, clock, literal, sentence
+from dashboard.words import UNKNOWN, age, clock, literal, sentence, visible
 from model.alerting import Alert
 from model.targets import Target
 from store.latest import (
@@ -39,6 +41,7 @@ from store.latest import (
 from store.links import ChainRow, chain
 
 REFRESH = 2  # seconds
+ALERT_TICKS = "alert"
 _RECENT = timedelta(hours=24)  # how far back alerts are listed beside a short live range
 
 
@@ -95,7 +98,7 @@ def _target_picker(source: Source, target: Target) -> None:
 
     def moved() -> None:
         st.query_params["target"] = st.session_state["target-picker"]
-        st.session_state.pop(CHOSEN, None)
+        forget_ticks(SESSION_TICKS, ALERT_TICKS)
 
     st.selectbox(
         "Target",
@@ -169,13 +172,11 @@ def _pools(source: Source, target: Target) -> None:
         return
     if reason:
         st.caption(literal(sentence(f"Not known now: {reason}")))
-    seconds = st.column_config.NumberColumn("oldest wait", format="%.2f s")
     st.dataframe(
-        table,
+        ages_in_words(table, "oldest wait"),
         hide_index=True,
         key="pools",
         placeholder=UNKNOWN,
-        column_config={"oldest wait": seconds},
     )
 
 
@@ -211,15 +212,15 @@ def _chain(source: Source, target: Target) -> None:
     st.markdown(f"**Client → pool → backend** :small[{when}]")
     number = st.column_config.NumberColumn
     st.dataframe(
-        table,
+        ages_in_words(table, "waits", "transaction"),
         hide_index=True,
         key="chain",
         placeholder="",
         height=min(38 + 35 * len(table), 320),
         column_config={
-            "waits": number("waits", format="%.1f s", width=90),
+            "waits": number("waits", width=90),
             "backend": number("backend", format="%d", width="small"),
-            "transaction": number("in transaction", format="%.1f s", width=110),
+            "transaction": number("in transaction", width=110),
             "statement": st.column_config.TextColumn("statement (masked)", width="large"),
         },
     )
@@ -245,13 +246,36 @@ def _alerts(source: Source, target: Target, span: Span) -> None:
     if not found:
         st.caption("None.")
         return
+    table = alert_table(found, now)
+    mark = tick(ALERT_TICKS, table["alert"].tolist())
+    config = st.column_config
     st.dataframe(
-        alert_table(found, now),
+        table,
         hide_index=True,
-        key="alerts",
+        key=mark.key,
+        column_order=[str(name) for name in table.columns if name != "alert"],
+        height=min(38 + 35 * len(table), 420),
+        on_select=mark.on_select,
+        selection_mode="single-row",
+        selection_default=mark.default,
         column_config={
-            "since": st.column_config.DatetimeColumn(
-                format="MMM D, HH:mm:ss", timezone=viewer_zone().key
-            )
+            "since": config.DatetimeColumn(
+                format="MMM D, HH:mm:ss", timezone=viewer_zone().key, width=120
+            ),
+            "what": config.TextColumn("what", width="large"),
+            "do first": config.TextColumn("do first", width="large"),
         },
     )
+    chosen = next((alert for alert in found if alert.id == ticked(ALERT_TICKS)), None)
+    if chosen is not None:
+        _alert_text(chosen)
+
+
+def _alert_text(alert: Alert) -> None:
+    """All that an alert says; a row of a table has no room for it."""
+    finding = alert.finding
+    with st.container(border=True):
+        st.text(visible(finding.summary))
+        st.text(f"Do first: {visible(finding.advice)}")
+        for line in finding.evidence:
+            st.text(visible(line))

@@ -483,3 +483,16 @@ def test_the_pools_of_a_pooler_that_is_down_are_those_last_seen_and_it_says_why(
     page = target(target="shop-pool")
     assert "**Pools as last seen" in said(page)
     assert "Not known now: refused." in said(page)
+
+
+def test_the_whole_text_of_a_ticked_alert_is_below_its_table(folder: Path) -> None:
+    on_fire(folder)
+    page = AppTest.from_string(TARGET, default_timeout=20)
+    page.query_params["target"] = "shop"
+    page.run()
+    assert "Do first: Look at who holds" not in said(page)
+    table = next(t.value for t in page.dataframe if "do first" in t.value.columns)
+    page.session_state["chosen-alert"] = table["alert"].iloc[0]
+    page.run()
+    assert not page.exception
+    assert "Do first: Look at who holds the pool's connections." in said(page)

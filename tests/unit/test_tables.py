@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from dashboard.tables import (
+    ages_in_words,
     alert_table,
     blocking_table,
     chain_table,
@@ -77,7 +79,7 @@ def test_sessions_come_longest_first_and_idle_ones_only_on_request() -> None:
         session(3, state="idle in transaction", statement_seconds=None, xact_seconds=192.0),
     ]
     assert list(session_table(rows, everyone=False)["pid"]) == [3, 1]
-    assert list(session_table(rows, everyone=True)["pid"]) == [2, 3, 1]
+    assert list(session_table(rows, everyone=True)["pid"]) == [3, 1, 2]
 
 
 def test_a_session_table_without_rows_has_its_columns() -> None:
@@ -114,9 +116,32 @@ def test_the_pools_of_a_pooler_leave_out_its_console() -> None:
 
 def test_alerts_say_what_to_do_first_and_the_newest_comes_first() -> None:
     found = [alert(T0 + timedelta(seconds=s), f"at {s}", Severity.WARNING, "shop") for s in (1, 9)]
+    # Since when is what messages say too, not when the rule's patience ended.
+    found = [replace(one, fired_at=one.since + timedelta(seconds=5)) for one in found]
     table = alert_table(found, T0 + timedelta(seconds=69))
+    assert list(table["since"]) == [T0 + timedelta(seconds=9), T0 + timedelta(seconds=1)]
     assert list(table["what"]) == ["at 9", "at 1"]
     assert list(table["lasted"]) == ["1 min", "1 min 8 s"]
+
+
+def test_an_alert_whose_trouble_is_over_says_so_and_comes_after_the_others() -> None:
+    first, newer = (alert(T0 + timedelta(seconds=s), str(s), Severity.WARNING, "a") for s in (1, 2))
+    ended = replace(newer, clear_since=T0 + timedelta(seconds=60))
+    table = alert_table([ended, first], T0 + timedelta(seconds=69))
+    assert list(table["state"]) == ["firing", "over for 9 s"]
+
+
+def test_what_is_not_known_is_empty_and_ages_are_words() -> None:
+    idle = session(2, state="idle", xact_seconds=None, statement_seconds=None, state_seconds=None)
+    table = session_table([idle], everyone=True)
+    shown = ages_in_words(table, "age", "transaction").to_html()
+    assert "None" not in shown
+    assert "nan" not in shown.replace(str(T0), "")
+    assert table["transaction"].dtype == float
+    busy = session_table([session(1, statement_seconds=192.0), idle], everyone=True)
+    assert ">3 min 12 s<" in ages_in_words(busy, "age", "transaction").to_html()
+    assert busy["bar"].tolist()[0] == 192.0
+    assert busy["bar"].isna().tolist() == [False, True]  # what is idle for days has no bar
 
 
 def test_pools_show_the_oldest_wait_at_login_and_their_process_where_there_are_several() -> None:
