@@ -30,16 +30,19 @@ def _numbers(table: pd.DataFrame, *names: str) -> pd.DataFrame:
     return table.astype({name: float for name in names if name in table.columns})
 
 
-def ages_in_words(table: pd.DataFrame, *names: str) -> Styler:
-    """*table*, whose columns *names* (s) are read as words and still sorted as numbers."""
+def ages_in_words(table: pd.DataFrame, *names: str, unknown: str = "") -> Styler:
+    """*table*, whose columns *names* (s) are read as words and still sorted as numbers.
+    unknown: stands for a number that is not known."""
 
     def said(value: object) -> str:
         if not isinstance(value, float):
             return str(value)
-        return "" if math.isnan(value) else f"{value:.0f}"
+        return unknown if math.isnan(value) else f"{value:.0f}"
 
     def aged(value: object) -> str:
-        return words.age(value) if isinstance(value, float) and not math.isnan(value) else ""
+        if not isinstance(value, float) or math.isnan(value):
+            return unknown
+        return words.age(value)
 
     return table.style.format(
         {name: aged if name in names else said for name in map(str, table.columns)}

@@ -180,7 +180,9 @@ export class Panel {
     if (limits.band) shapes.push({ type: "rect", xref: "paper", x0: 0, x1: 1, y0: limits.band[0], y1: limits.band[1], fillcolor: alpha(theme.critical, 0.1), line: { width: 0 }, layer: "below" });
     for (const limit of limits.lines) {
       const label = `${limit.label} ${this.drawing.unit === "seconds" ? age(limit.y) : short(limit.y)}`;
-      notes.push(label);
+      const [owner, rest] = label.split(": ");
+      if (rest && notes.at(-1)?.startsWith(`${owner}: `)) notes.push(`${notes.pop()}, ${rest}`);
+      else notes.push(label);
       if (limit.y > top) continue;
       const colour = limit.role === "limit" ? theme.text : theme[limit.role];
       shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: limit.y, y1: limit.y, line: { color: alpha(colour, 0.8), width: 1, dash: "dash" } });

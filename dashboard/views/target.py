@@ -173,7 +173,7 @@ def _pools(source: Source, target: Target) -> None:
     if reason:
         st.caption(literal(sentence(f"Not known now: {reason}")))
     st.dataframe(
-        ages_in_words(table, "oldest wait"),
+        ages_in_words(table, "oldest wait", unknown=UNKNOWN),
         hide_index=True,
         key="pools",
         placeholder=UNKNOWN,

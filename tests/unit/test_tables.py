@@ -161,6 +161,7 @@ def test_pools_show_the_oldest_wait_at_login_and_their_process_where_there_are_s
     one = pool_table(POOL, seen_pools(pool))
     assert one["oldest wait"].tolist() == [6.1]
     assert one["clients waiting"].isna().all()
+    assert ">–<" in ages_in_words(one, "oldest wait", unknown="–").to_html()
     assert "process" not in one.columns
     both = ({**pool, "process": "6432"}, {**pool, "process": "6433"})
     assert pool_table(POOL, seen_pools(*both))["process"].tolist() == ["6432", "6433"]
