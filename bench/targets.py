@@ -24,7 +24,7 @@ from store.kept import to_ms
 from tests.lab import Run
 
 COUNTS = (1, 50, 200)
-SERVERS = 2
+SERVERS = 4
 DATABASES = 5  # of each server
 SECONDS = 30
 

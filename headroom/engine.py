@@ -77,7 +77,13 @@ class Engine:
         def wake_courier() -> None:
             loop.call_soon_threadsafe(self._courier.wake)
 
-        self._writer = Writer(self.store, self.config.store, self._outbox, wake_courier)
+        self._writer = Writer(
+            self.store,
+            self.config.store,
+            self._outbox,
+            wake_courier,
+            targets=len(self.config.targets),
+        )
         courier = asyncio.create_task(self._courier.run())
         if self.config.channels:
             courier.add_done_callback(lambda _: self._fail("the courier has ended"))

@@ -31,6 +31,8 @@ BATCH = 500  # entries that are taken from the spool at once
 HEARTBEAT = 5.0  # seconds between two marks of "this run is alive"
 ROLL_UP_EVERY = 10.0  # seconds
 RETENTION_EVERY = 600.0  # seconds
+GATHER = 0.1  # seconds in which the samples of many targets gather for one transaction
+MANY = 20  # targets; fewer are written at once, so that charts follow at once
 _RETRY = 1.0  # seconds between tries while the store is away
 
 _log = logging.getLogger("headroom.store")
@@ -51,6 +53,7 @@ class Writer:
     """Keeps samples and decisions in the order they were handed over.
 
     committed: called, in the writer's thread, when the outbox has something new.
+    targets:   how many there are; see MANY.
     """
 
     def __init__(
@@ -59,6 +62,8 @@ class Writer:
         settings: StoreSettings,
         outbox: StoreOutbox,
         committed: Callable[[], None],
+        *,
+        targets: int = 1,
     ) -> None:
         self._store = store
         self._settings = settings
@@ -66,6 +71,8 @@ class Writer:
         self._committed = committed
         self._queue: deque[Entry] = deque()
         self._changed = threading.Condition()
+        self._gather = GATHER if targets >= MANY else 0.0
+        self._urgent = False  # a decision waits: somebody has to be told
         self._stopping = False
         self._written_at: datetime | None = None
         self._away = False
@@ -88,6 +95,7 @@ class Writer:
         """Hand over one sample or decision. Never blocks."""
         with self._changed:
             self._queue.append(entry)
+            self._urgent = self._urgent or isinstance(entry, Decided)
             self._changed.notify()
 
     def stats(self) -> WriterStats:
@@ -131,6 +139,9 @@ class Writer:
         with self._changed:
             if not self._queue and not self._stopping and not self._spool.waiting:
                 self._changed.wait(1.0)
+            if self._gather and self._queue:
+                self._changed.wait_for(lambda: self._urgent or self._stopping, self._gather)
+            self._urgent = False
         if not self._write():
             self._spool_queue()
             self._pause()
