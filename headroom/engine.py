@@ -112,9 +112,10 @@ class Engine:
         written = self._writer.stats()
         problems = []
         newest = max((sample.at for sample in self.latest.values()), default=None)
+        intervals = self.schedule.stats().interval_seconds
         for target in self.config.targets:
             seen = self.latest.get(target.name)
-            interval = self.schedule.stats().interval_seconds[target.name]
+            interval = intervals[target.name]
             patience = timedelta(seconds=10.0 + 2 * interval + target.deadline_seconds)
             if now - (seen.at if seen else self._started_at) > patience:
                 problems.append(f"{target.name} was not polled lately")

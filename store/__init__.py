@@ -12,6 +12,7 @@ spans.py       where rows begin and end, found by their keys
 links.py       who works for whom: clients of a pooler and the sessions behind them
 locks.py       who waited for which lock, behind whom, at any moment
 runs.py        the lives of `headroom run`, whose gaps are ours
+looks.py       when we looked, and which episodes were there at that moment
 latest.py      the present: last sample, open sessions, alerts, verdicts
 export.py      any table, any range, as a frame
 rollup.py      samples into minutes, minutes into hours

@@ -13,7 +13,6 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
-    Table,
     and_,
     func,
     literal,
@@ -23,11 +22,10 @@ from sqlalchemy import (
 
 from model.alerting import Alert, Culprit, Severity, Verdict
 from store import alert_log, tables
-from store.episodes import LONGEST, RESTATED
+from store.episodes import RESTATED
 from store.kept import Instant, pids_from_text
+from store.looks import last_look, there
 from store.windows import id_of
-
-_LOOKED = timedelta(seconds=10)  # after a poll; so long it stands for what was there
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,47 +191,17 @@ def sessions_at(connection: Connection, target: str, at: datetime | None) -> lis
     """Who was connected to a target at *at* (None: as last seen), oldest transaction first."""
     session = tables.session
     target_id = id_of(connection, target)
-    moment, skew, usual = _moment(connection, tables.server_sample, target_id, at)
-    if moment is None:
+    look = last_look(connection, tables.server_sample, target_id, at)
+    if look is None:
         return []
-    there = and_(
-        session.c.started_at <= moment,
-        session.c.started_at > moment - LONGEST - timedelta(minutes=1),
-        # Those who were there when we were stopped have ended since, but were still there.
-        or_(session.c.ended_at.is_(None), session.c.ended_at > moment),
-    )
     rows = connection.execute(
         select(session, tables.statement.c.text)
         .join(tables.statement, tables.statement.c.id == session.c.statement_id, isouter=True)
-        .where(session.c.target_id == target_id, there)
+        .where(there(session, target_id, look.moment))
     )
-    server_now = moment + timedelta(seconds=skew)
-    found = [_session_row(row, server_now, RESTATED + usual) for row in rows]
+    server_now = look.moment + look.skew
+    found = [_session_row(row, server_now, RESTATED + look.usual) for row in rows]
     return sorted(found, key=lambda row: (-(row.xact_seconds or -1.0), -(row.state_seconds or 0.0)))
-
-
-def _moment(
-    connection: Connection, table: Table, target_id: int, at: datetime | None
-) -> tuple[datetime | None, float, timedelta]:
-    """The last good sample's time (or *at*), the server's clock minus ours then, and how far
-    it was from the one before.
-
-    None when nobody looked at that time: what the last look saw says nothing about later.
-    """
-    query = (
-        select(table.c.at, table.c.clock_skew_seconds)
-        .where(table.c.target_id == target_id, table.c.up)
-        .order_by(table.c.at.desc())
-        .limit(2)
-    )
-    rows = connection.execute(query if at is None else query.where(table.c.at <= at)).all()
-    if not rows:
-        return None, 0.0, timedelta(0)
-    last = rows[0].at
-    usual = (last - rows[1].at) if len(rows) > 1 else timedelta(0)
-    if at is not None and at - last > max(_LOOKED, 3 * usual):
-        return None, 0.0, usual
-    return (last if at is None else at), rows[0].clock_skew_seconds or 0.0, usual
 
 
 def _session_row(row: Row[Any], server_now: datetime, restated: timedelta) -> SessionRow:

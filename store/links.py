@@ -7,14 +7,14 @@ short transaction may have moved on between the two.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, or_, select
+from sqlalchemy import Connection, Row, select
 
 from store import tables
-from store.episodes import LONGEST
 from store.latest import SessionRow, sessions_at
+from store.looks import last_look, there
 from store.windows import id_of
 
 
@@ -62,25 +62,12 @@ class ChainRow:
 def links_now(connection: Connection, pooler: str) -> list[LinkRow]:
     """The clients of *pooler* as last seen: those who wait first, the longest wait first."""
     target_id = id_of(connection, pooler)
-    sample, link = tables.pooler_sample, tables.client_link
-    last = connection.execute(
-        select(sample.c.at)
-        .where(sample.c.target_id == target_id, sample.c.up)
-        .order_by(sample.c.at.desc())
-        .limit(1)
-    ).scalar()
-    if last is None:
+    look = last_look(connection, tables.pooler_sample, target_id, None)
+    if look is None:
         return []
-    rows = connection.execute(
-        select(link).where(
-            link.c.target_id == target_id,
-            link.c.started_at <= last,
-            link.c.started_at > last - LONGEST - timedelta(minutes=1),
-            # Those who were there when we were stopped have ended since, but were still there.
-            or_(link.c.ended_at.is_(None), link.c.ended_at > last),
-        )
-    )
-    found = [_link_row(row, last) for row in rows]
+    link = tables.client_link
+    rows = connection.execute(select(link).where(there(link, target_id, look.moment)))
+    found = [_link_row(row, look.moment) for row in rows]
     return sorted(
         found,
         key=lambda row: (-(row.wait_seconds or 0.0), row.backend_pid is None, row.client_id),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, or_, select
+from sqlalchemy import Connection, Row, select
 
 from store import tables
-from store.episodes import LONGEST
+from store.kept import pids_from_text
+from store.looks import last_look, there
 from store.windows import id_of
 
 
@@ -35,27 +36,12 @@ class LockRow:
 
 def lock_waits_at(connection: Connection, target: str, at: datetime | None) -> list[LockRow]:
     """Who waits in *target* at *at* (None: as last seen), the longest wait first."""
-    wait, sample = tables.lock_wait, tables.server_sample
-    target_id = id_of(connection, target)
-    moment = at
-    if at is None:
-        moment = connection.execute(
-            select(sample.c.at)
-            .where(sample.c.target_id == target_id, sample.c.up)
-            .order_by(sample.c.at.desc())
-            .limit(1)
-        ).scalar()
-    if moment is None:
+    wait, target_id = tables.lock_wait, id_of(connection, target)
+    look = last_look(connection, tables.server_sample, target_id, at)
+    if look is None:
         return []
-    rows = connection.execute(
-        select(wait).where(
-            wait.c.target_id == target_id,
-            wait.c.started_at <= moment,
-            wait.c.started_at > moment - LONGEST - timedelta(minutes=1),
-            # Those who waited when we were stopped have ended since, but still waited then.
-            or_(wait.c.ended_at.is_(None), wait.c.ended_at > moment),
-        )
-    )
+    moment = look.moment
+    rows = connection.execute(select(wait).where(there(wait, target_id, moment)))
     return sorted((_lock_row(row, moment) for row in rows), key=lambda r: (-r.wait_seconds, r.pid))
 
 
@@ -63,7 +49,7 @@ def _lock_row(row: Row[Any], moment: datetime) -> LockRow:
     since = max((moment - row.started_at).total_seconds(), 0.0)
     return LockRow(
         pid=row.pid,
-        blocked_by=tuple(int(pid) for pid in (row.blocked_by or "").split(",") if pid),
+        blocked_by=pids_from_text(row.blocked_by),
         root=row.root,
         depth=row.depth,
         soft=row.soft,

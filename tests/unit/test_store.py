@@ -29,6 +29,7 @@ from store.append import Appender
 from store.database import Store, StoreError
 from store.export import TABLES, export, export_chunks
 from store.kept import to_ms
+from store.locks import lock_waits_at
 from store.tables import metadata
 from tests.unit.test_episodes import SESSION
 
@@ -205,10 +206,13 @@ def test_sessions_of_a_past_moment_have_the_ages_of_that_moment(store: Store) ->
 
 def test_nobody_is_invented_for_a_time_when_nobody_looked(store: Store) -> None:
     appender = Appender(store)
-    appender.append([replace(seen(s), sessions=(SESSION,)) for s in (0, 1)])
+    wait = LockWait(4711, T0, (9,), 9, 1, False, "tuple", None, None, 1.0)
+    appender.append([replace(seen(s), sessions=(SESSION,), lock_waits=(wait,)) for s in (0, 1)])
     with store.read() as connection:
         assert len(latest.sessions_at(connection, "shop", after(5))) == 1
         assert latest.sessions_at(connection, "shop", after(60)) == []
+        assert len(lock_waits_at(connection, "shop", after(5))) == 1
+        assert lock_waits_at(connection, "shop", after(60)) == []
 
 
 def test_a_store_that_was_moved_away_is_not_read_for_ever(store: Store) -> None:
